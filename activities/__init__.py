@@ -1,0 +1,1 @@
+"""Acts: one port call each, idempotent, with a permit, a receipt and a verify."""

@@ -1,0 +1,113 @@
+"""Facts are Known or Unknown. A missing measurement can never look like a good one."""
+
+from __future__ import annotations
+
+from typing import Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from runbooks.base import Model, Share, Time
+
+T = TypeVar("T")
+
+
+class Known(Model, Generic[T]):
+    """A value, and when it was true."""
+
+    state: Literal["known"] = "known"
+    value: T
+    observed_at: Time
+
+
+class Unknown(Model):
+    """Why it is not known. Denies wherever a gate needs it."""
+
+    state: Literal["unknown"] = "unknown"
+    why: str
+
+
+Value = int | float | bool | str
+Settings = dict[str, Value]
+"""Actuator settings by key, e.g. {"weight/chat/pool-a": 50, "endpoint/pool-a/127.0.0.1:9": "in"}. See runbooks/change.py."""
+
+
+class PoolState(Model):
+    """One model pool as the proxy and the real-generation probe see it. Counts are endpoints, rates tokens/s."""
+
+    pool: str
+    endpoints: int = Field(ge=0)
+    in_rotation: int = Field(ge=0)
+    answering: int | None = Field(description="In rotation AND gave a token just now; None: could not be probed.")
+    capacity_tps: float = Field(ge=0, description="Tokens/s that the answering endpoints can serve.")
+    load_tps: float | None = Field(description="Tokens/s asked of it now; None: not measured.")
+    queue: float | None = None
+    kv_used: Share | None = None
+    residency: str = ""
+    tenants: tuple[str, ...] = ()
+
+
+class FaultNow(Model):
+    """Is the fault still there at this moment, by measuring again rather than by the alert's word?"""
+
+    holds: bool
+    detail: str
+
+
+class StandingReceipt(Model):
+    """A change that is in force: counts towards blast radius and minimum healthy until it is undone or restored."""
+
+    receipt_id: str
+    case: str
+    lever: str
+    target_id: str
+    endpoints_down: dict[str, int] = Field(default_factory=dict, description="Endpoints taken out, by pool.")
+    share_moved: dict[str, float] = Field(default_factory=dict, description="Share of a route's traffic moved, by route.")
+    reserved_tps: dict[str, float] = Field(default_factory=dict, description="Load promised to receiving pools, tokens/s.")
+    since: Time
+
+
+class GuardView(Model):
+    """What the Guard of the domain says: read with the facts, and checked again by `acquire`."""
+
+    domain: str
+    halted: str | None = None
+    dirty: str | None = None
+    holder: str | None = None
+    last_change_at: Time | None = None
+    standing: tuple[StandingReceipt, ...] = ()
+    acts_last_hour: int = 0
+    attempts: dict[str, int] = Field(default_factory=dict, description="Attempts by lever+target in the cooldown window.")
+    ineffective: tuple[str, ...] = Field(default=(), description="lever+target pairs that lately did not help.")
+
+
+class Approval(Model):
+    """People's leave, as attested: bound to one envelope digest, with an end."""
+
+    digest: str
+    approvers: tuple[str, ...]
+    verified: bool
+    expires_at: Time
+
+
+class Facts(Model):
+    """Everything that the gates may look at. `now` is the judge's clock."""
+
+    now: Time
+    evidence_at: Known[Time] | Unknown = Field(description="Time of the newest evidence that the fault exists.")
+    fault: Known[FaultNow] | Unknown
+    before: Known[Settings] | Unknown = Field(description="Before-state of exactly the settings that the step would change.")
+    pools: Known[dict[str, PoolState]] | Unknown
+    guard: Known[GuardView] | Unknown
+    verifier: Known[dict[str, float]] | Unknown = Field(description="First reading of each indicator that verify will use.")
+    skew_s: Known[float] | Unknown = Field(description="Detector clock minus ours, seconds; positive: the detector is ahead.")
+    approval: Approval | None = None
+
+    @property
+    def oldest(self) -> Time:
+        """The oldest moment that this picture rests on: `now` when nothing else is known."""
+        seen = [
+            f.observed_at
+            for f in (self.fault, self.before, self.pools, self.guard, self.verifier)
+            if isinstance(f, Known)
+        ]
+        return min([self.now, *seen])

@@ -1,0 +1,199 @@
+"""A Plan: a runbook applied to one case, rendered once. Its envelope is what people approve."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from runbooks.base import Model, Seconds, Share, Time, digest
+from runbooks.change import Change, Permit, Receipt
+from runbooks.detection import Detection, Target
+from runbooks.facts import Facts
+from runbooks.levers import Step
+from runbooks.policy import ClassPolicy
+from runbooks.schema import Criterion, RestoreRule, Verify
+
+
+class IndicatorQuery(Model):
+    """An indicator rendered for this case: where to ask and what."""
+
+    name: str
+    source: Literal["prometheus", "scrape", "probe"]
+    query: str = Field(description="PromQL; or a metric name; or the route or endpoint to generate on.")
+    unit: str
+    scope: str = Field(default="", description="For scrape and probe: pool, route or endpoint address.")
+
+
+class PlannedStep(Model):
+    """One step, ready to be checked. `envelope` bounds what an approval of it covers."""
+
+    id: str
+    step: Step
+    targets: tuple[str, ...]
+    domains: tuple[str, ...]
+    verify: Verify | None
+    indicators: tuple[IndicatorQuery, ...]
+    on_cannot_tell: Literal["undo", "keep_and_page"]
+    restore: RestoreRule
+    envelope: Envelope
+
+    @property
+    def digest(self) -> str:
+        """What an approval names."""
+        return self.envelope.digest
+
+
+class Envelope(Model):
+    """The outer bounds of a step: nothing outside of it happens under an approval of it."""
+
+    step_id: str
+    lever: str
+    targets: tuple[str, ...]
+    direction: str
+    largest_share: Share
+    largest_endpoints: int
+
+    @property
+    def digest(self) -> str:
+        """Bound to the approval."""
+        return digest(self)
+
+
+class Classification(Model):
+    """Which class, which rule said so, from what."""
+
+    failure_class: str
+    confidence: Share
+    rule: str
+    evidence: tuple[str, ...]
+
+
+class Plan(Model):
+    """All steps of one case. `runbook` is the file's name and content digest."""
+
+    failure_class: str
+    title: str
+    runbook: str
+    policy: str = Field(description="Digest of the policy that planned it.")
+    steps: tuple[PlannedStep, ...]
+    why: str
+
+
+class Diagnosis(Model):
+    """What triage returns."""
+
+    classification: Classification
+    plan: Plan
+    policy: ClassPolicy
+
+
+class TriageRequest(Model):
+    """`now` is workflow time: triage is pure and reads no clock."""
+
+    detections: tuple[Detection, ...]
+    now: Time
+
+
+class Criteria(Model):
+    """Samples and the bounds to hold them against."""
+
+    criteria: tuple[Criterion, ...]
+
+
+class Sample(Model):
+    """One reading. `value` is None when it could not be had, and `why` says so."""
+
+    indicator: str
+    value: float | None
+    observed_at: Time
+    why: str = ""
+
+
+class GateVerdict(Model):
+    """One gate's answer: the SRE reads `reason`."""
+
+    gate: str
+    outcome: Literal["allow", "ask", "hold", "deny"]
+    reason: str
+    until: Time | None = None
+
+
+class Verdict(Model):
+    """The worst of all gates."""
+
+    outcome: Literal["allow", "ask", "hold", "deny"]
+    gates: tuple[GateVerdict, ...]
+    policy: str
+    until: Time | None = None
+
+    def because(self) -> str:
+        """The reasons behind the outcome, in one sentence."""
+        return "; ".join(f"{g.gate}: {g.reason}" for g in self.gates if g.outcome == self.outcome) or "all gates allow"
+
+
+class CheckRequest(Model):
+    """One question to the gates. `attempt` counts checks of the same increment, so that a retry gets the same answer."""
+
+    case: str
+    workflow_id: str
+    target: Target
+    failure_class: str
+    detections: tuple[Detection, ...]
+    step: PlannedStep
+    increment: int
+    attempt: int
+    purpose: Literal["act", "undo", "restore"]
+    receipt: Receipt | None = Field(default=None, description="For undo and restore: what to take back.")
+    share_back: Share = Field(default=1.0, description="For a ramped restore: how much of the way back.")
+    approvers: tuple[str, ...] = ()
+    approval_verified: bool = False
+    approval_digest: str = ""
+    approval_expires_at: Time | None = None
+    observe: bool = False
+
+
+class CheckResult(Model):
+    """The gates' answer, with the facts that they saw. `permit` only with outcome allow."""
+
+    verdict: Verdict
+    facts: Facts
+    change: Change | None = None
+    permit: Permit | None = None
+    complete: bool = Field(default=False, description="True when the step needs no further increment.")
+    guard: Literal["permit", "queued", "correlated", "halted", "refused", "none"] = "none"
+    guard_why: str = ""
+    retry_after_s: Seconds = 0.0
+
+
+class ApplyRequest(Model):
+    """Act under a permit."""
+
+    case: str
+    workflow_id: str
+    target_id: str
+    step: PlannedStep
+    change: Change
+    permit: Permit
+
+
+class VerifyRequest(Model):
+    """One tick of a verify: earlier samples come along, so that judging stays pure."""
+
+    step: PlannedStep
+    receipt: Receipt
+    since: Time
+    now: Time
+    baseline: dict[str, float]
+    samples: tuple[Sample, ...] = ()
+
+
+class Effect(Model):
+    """Better, Worse, CannotTell; `Pending` while the soak runs."""
+
+    outcome: Literal["better", "worse", "cannot_tell", "pending"]
+    why: str
+    samples: tuple[Sample, ...] = ()
+
+
+PlannedStep.model_rebuild()

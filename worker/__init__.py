@@ -1,0 +1,1 @@
+"""Wires: the only place that reads the environment, opens clients or knows a URL."""

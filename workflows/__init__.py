@@ -1,0 +1,1 @@
+"""Decides what comes next, durably, and nothing else."""
