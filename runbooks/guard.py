@@ -1,0 +1,278 @@
+"""The Guard's rules as a pure state machine: one domain's lock, permits, standing receipts, counters, halt.
+
+The workflow (`workflows/guard.py`) only feeds it and carries its state. Every method takes `now`; none reads a clock.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from runbooks.base import Model, Seconds, Time, digest
+from runbooks.change import Blast, Permit
+from runbooks.detection import Target
+from runbooks.facts import GuardView, StandingReceipt
+
+KEEP_ANSWERS = 64
+"""Answers kept per workflow: more than one case can ask between two releases."""
+
+
+class AcquireRequest(Model):
+    """One question of one case. The limits are the policy's, since the Guard knows no policy."""
+
+    domain: str
+    case: str
+    workflow_id: str
+    run_id: str
+    target: Target
+    step_id: str
+    increment: int
+    attempt: int
+    purpose: Literal["act", "undo", "restore"]
+    lever: str
+    change_digest: str
+    blast: Blast
+    facts_oldest_at: Time
+    seen_epoch: int = Field(description="Highest epoch that the actuator has seen: a Guard that lost its state goes on above it.")
+    priority: int = Field(ge=0, le=9, description="0 goes first.")
+    settle_s: Seconds
+    permit_ttl_s: Seconds
+    max_acts_per_hour: int
+    attempts: int
+    cooldown_s: Seconds
+
+    @property
+    def key(self) -> str:
+        """Same key, same answer, for ever: a retried activity cannot be granted twice."""
+        return f"{self.case}|{self.step_id}|{self.increment}|{self.attempt}|{self.purpose}"
+
+
+class Answer(Model):
+    """What `acquire` says, at once."""
+
+    kind: Literal["permit", "queued", "correlated", "halted", "refused"]
+    why: str
+    permit: Permit | None = None
+    retry_after_s: Seconds = 0.0
+
+
+class Release(Model):
+    """The increment is verified, undone or was never applied: the lock may go on."""
+
+    case: str
+    workflow_id: str
+    applied: bool
+    stands: StandingReceipt | None = Field(default=None, description="The step's whole standing change after this.")
+    removed: tuple[str, ...] = Field(default=(), description="Ids of standing receipts that no longer stand.")
+    ineffective: str = Field(default="", description="lever|target that did not help (G10).")
+    at: Time
+
+
+class News(Model):
+    """What the Guard tells a case by signal `guard_news`."""
+
+    kind: Literal["granted", "halted", "resumed"]
+    domain: str
+    why: str = ""
+
+
+class Lock(Model):
+    """Who may change the domain now."""
+
+    case: str
+    workflow_id: str
+    run_id: str
+    since: Time
+
+
+class Ticket(Model):
+    """A place in the queue: first by priority, then by arrival."""
+
+    case: str
+    workflow_id: str
+    run_id: str
+    priority: int
+    at: Time
+
+
+class Act(Model):
+    """One granted act, for the counters of G2 and G10."""
+
+    at: Time
+    lever: str
+    target_id: str
+    first: bool
+
+
+class GuardState(BaseModel):
+    """Everything the Guard knows; carried whole across continue-as-new."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    domain: str
+    epoch: int = 0
+    lock: Lock | None = None
+    queue: list[Ticket] = Field(default_factory=list)
+    answers: dict[str, Answer] = Field(default_factory=dict)
+    standing: dict[str, StandingReceipt] = Field(default_factory=dict)
+    owners: dict[str, str] = Field(default_factory=dict, description="Standing receipt id → workflow id of its case.")
+    targets: dict[str, Target] = Field(default_factory=dict, description="Standing receipt id → its target.")
+    current: Target | None = Field(default=None, description="Target of the lock's holder.")
+    last_change_at: datetime | None = None
+    acts: list[Act] = Field(default_factory=list)
+    ineffective: dict[str, datetime] = Field(default_factory=dict)
+    halted: str | None = None
+    dirty: str | None = None
+
+    def acquire(self, req: AcquireRequest, now: datetime) -> Answer:
+        """Answers at once and remembers the answer under the request's key."""
+        known = self.answers.get(req.key)
+        if known is not None:
+            self._seen(req)
+            return known
+        answer = self._decide(req, now)
+        self.answers[req.key] = answer
+        mine = [k for k in self.answers if k.startswith(req.case + "|")]
+        for old in mine[:-KEEP_ANSWERS]:
+            del self.answers[old]
+        return answer
+
+    def _decide(self, req: AcquireRequest, now: datetime) -> Answer:
+        if self.halted is not None and req.purpose == "act":
+            return Answer(kind="halted", why=self.halted)
+        if self.dirty is not None:
+            return Answer(kind="refused", why=f"domain {self.domain} is dirty: {self.dirty}", retry_after_s=10)
+        held = self.lock
+        if held is not None and held.workflow_id != req.workflow_id:
+            self._enqueue(req, now)
+            return Answer(kind="queued", why=f"the domain is held by {held.workflow_id}", retry_after_s=30)
+        refusal = self._limits(req, now)
+        if refusal is not None:
+            return refusal
+        settled = self._settled(req)
+        if settled is not None:
+            return settled
+        return self._grant(req, now)
+
+    def _limits(self, req: AcquireRequest, now: datetime) -> Answer | None:
+        for rid, target in self.targets.items():
+            if self.owners[rid] != req.workflow_id and target.related(req.target):
+                why = f"{self.standing[rid].lever} of {self.owners[rid]} stands on the related target {target.id}"
+                return Answer(kind="refused", why=why, retry_after_s=15)
+        if req.purpose != "act":
+            return None  # undo and restore are never capped: they return to what stood before
+        hour = [a for a in self.acts if a.at > now - timedelta(hours=1)]
+        if len(hour) >= req.max_acts_per_hour:
+            why = f"{len(hour)} acts in domain {self.domain} in the last hour; the limit is {req.max_acts_per_hour} (G2)"
+            return Answer(kind="refused", why=why, retry_after_s=60)
+        what = f"{req.lever}|{req.target.id}"
+        if self.ineffective.get(what, now) > now:
+            return Answer(kind="refused", why=f"{req.lever} did not help {req.target.id} lately (G10)")
+        if req.increment == 0:
+            tries = [
+                a
+                for a in self.acts
+                if a.first and f"{a.lever}|{a.target_id}" == what and a.at > now - timedelta(seconds=req.cooldown_s)
+            ]
+            if len(tries) >= req.attempts:
+                why = f"{req.lever} was tried {len(tries)} times on {req.target.id} within {req.cooldown_s:.0f} s (G10)"
+                return Answer(kind="refused", why=why)
+        return None
+
+    def _settled(self, req: AcquireRequest) -> Answer | None:
+        """No verdict rests on a world that has since been changed."""
+        if self.last_change_at is None:
+            return None
+        bound = self.last_change_at + timedelta(seconds=req.settle_s)
+        if req.facts_oldest_at >= bound:
+            return None
+        why = f"the facts are of {req.facts_oldest_at:%H:%M:%S.%f}, the domain changed at {self.last_change_at:%H:%M:%S.%f}"
+        return Answer(kind="refused", why=why, retry_after_s=min(req.settle_s, 1.0))
+
+    def _grant(self, req: AcquireRequest, now: datetime) -> Answer:
+        # A new epoch for EVERY permit, not only for every lock: an apply that wakes after its own undo is then fenced.
+        self.epoch = max(self.epoch, req.seen_epoch) + 1
+        self.lock = Lock(case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, since=now)
+        self.current = req.target
+        self.queue = [t for t in self.queue if t.workflow_id != req.workflow_id]
+        self.acts = [a for a in self.acts if a.at > now - timedelta(hours=24)]
+        if req.purpose == "act":
+            self.acts.append(Act(at=now, lever=req.lever, target_id=req.target.id, first=req.increment == 0))
+        permit = Permit(
+            id=f"{self.domain}.{self.epoch}.{digest({'k': req.key, 'r': req.run_id})[:8]}",
+            domain=self.domain,
+            case=req.case,
+            step_id=req.step_id,
+            change_digest=req.change_digest,
+            purpose=req.purpose,
+            epoch=self.epoch,
+            act_before=req.facts_oldest_at + timedelta(seconds=req.permit_ttl_s),
+        )
+        return Answer(kind="permit", why="granted", permit=permit)
+
+    def _enqueue(self, req: AcquireRequest, now: datetime) -> None:
+        if any(t.workflow_id == req.workflow_id for t in self.queue):
+            return
+        ticket = Ticket(
+            case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, priority=req.priority, at=now
+        )
+        self.queue.append(ticket)
+        self.queue.sort(key=lambda t: (t.priority, t.at))
+
+    def _seen(self, req: AcquireRequest) -> None:
+        """The same workflow may go on as another run (UI Reset): the liveness check must look at that run."""
+        if self.lock is not None and self.lock.workflow_id == req.workflow_id and self.lock.run_id != req.run_id:
+            self.lock = self.lock.model_copy(update={"run_id": req.run_id})
+
+    def release(self, rel: Release) -> None:
+        """Takes in what stands now, and frees the lock if this case holds it. Sent twice: no difference."""
+        for rid in rel.removed:
+            self._drop(rid)
+        if rel.stands is not None:
+            self.standing[rel.stands.receipt_id] = rel.stands
+            self.owners[rel.stands.receipt_id] = rel.workflow_id
+            if self.current is not None and self.lock is not None and self.lock.workflow_id == rel.workflow_id:
+                self.targets[rel.stands.receipt_id] = self.current
+        if rel.applied:
+            self.last_change_at = max(rel.at, self.last_change_at or rel.at)
+        if rel.ineffective:
+            self.ineffective[rel.ineffective] = rel.at + timedelta(hours=1)
+        if self.lock is not None and self.lock.workflow_id == rel.workflow_id:
+            self.lock = None
+            self.current = None
+        self.queue = [t for t in self.queue if t.workflow_id != rel.workflow_id]
+
+    def _drop(self, rid: str) -> None:
+        self.standing.pop(rid, None)
+        self.owners.pop(rid, None)
+        self.targets.pop(rid, None)
+
+    def next_ticket(self) -> Ticket | None:
+        """Takes the first of the queue when the lock is free. Nothing is granted yet: the case must check again."""
+        if self.lock is not None or self.dirty is not None or not self.queue:
+            return None
+        return self.queue.pop(0)
+
+    def forget(self, workflow_id: str) -> None:
+        """A case has closed: its answers are of no more use. Its standing receipts stay until somebody settles them."""
+        self.answers = {k: a for k, a in self.answers.items() if not k.startswith(workflow_id + "#")}
+
+    def view(self, now: datetime) -> GuardView:
+        """What the gates may know."""
+        tries: dict[str, int] = {}
+        for act in self.acts:
+            if act.first and act.at > now - timedelta(hours=1):
+                tries[f"{act.lever}|{act.target_id}"] = tries.get(f"{act.lever}|{act.target_id}", 0) + 1
+        return GuardView(
+            domain=self.domain,
+            halted=self.halted,
+            dirty=self.dirty,
+            holder=self.lock.workflow_id if self.lock else None,
+            last_change_at=self.last_change_at,
+            standing=tuple(self.standing.values()),
+            acts_last_hour=len([a for a in self.acts if a.at > now - timedelta(hours=1)]),
+            attempts=tries,
+            ineffective=tuple(k for k, until in self.ineffective.items() if until > now),
+        )

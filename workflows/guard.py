@@ -1,0 +1,168 @@
+"""The durable keeper of one domain. All rules are in `runbooks/guard.py`; this feeds it and tells cases what changed.
+
+Updates answer at once (a waiting acquire would block the release that it waits for); release and news are signals.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pydantic import Field
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from activities.reaper import Holder, ReaperActivities, ReapRequest
+from runbooks.base import Model, Seconds
+from runbooks.facts import GuardView
+from runbooks.guard import AcquireRequest, Answer, GuardState, News, Release, Ticket
+from workflows.retries import QUICK
+
+CONTINUE_AFTER = 500
+"""Requests and signals handled in one run before it continues as new: far from the server's 2,000 updates."""
+
+
+class GuardStart(Model):
+    """`state` is carried by continue-as-new; a first start has none."""
+
+    domain: str
+    state: GuardState | None = None
+    look_every_s: Seconds = Field(default=20.0, description="How often the holder of the lock is looked at.")
+
+
+@workflow.defn(name="Guard")
+class Guard:
+    """One per domain; never ends."""
+
+    @workflow.init
+    def __init__(self, start: GuardStart) -> None:
+        self._state = start.state or GuardState(domain=start.domain)
+        self._handled = 0
+        self._look = False
+        self._outbox: list[tuple[str, News]] = []
+
+    @workflow.run
+    async def run(self, start: GuardStart) -> None:
+        """Grants, tells, looks after the holder, and continues as new when it has handled enough."""
+        while True:
+            every = timedelta(seconds=start.look_every_s)
+            idle = self._state.lock is None and not self._state.standing
+            try:
+                await workflow.wait_condition(
+                    self._busy, timeout=None if idle else every, timeout_summary="look at the holder"
+                )
+            except TimeoutError:
+                await self._look_after()
+            await self._tell()
+            if self._handled >= CONTINUE_AFTER and not self._outbox and workflow.all_handlers_finished():
+                workflow.continue_as_new(GuardStart(domain=start.domain, state=self._state, look_every_s=start.look_every_s))
+
+    def _busy(self) -> bool:
+        ready = self._state.lock is None and self._state.dirty is None and bool(self._state.queue)
+        return ready or bool(self._outbox) or self._look or (
+            self._handled >= CONTINUE_AFTER and workflow.all_handlers_finished()
+        )
+
+    async def _tell(self) -> None:
+        self._look = False
+        ticket = self._state.next_ticket()
+        if ticket is not None:
+            self._outbox.append((ticket.workflow_id, News(kind="granted", domain=self._state.domain)))
+        while self._outbox:
+            to, news = self._outbox.pop(0)
+            try:
+                await workflow.get_external_workflow_handle(to).signal("guard_news", news)
+            except ApplicationError as gone:
+                # A closed case needs no news; its place in the queue goes to the next one on the next turn.
+                workflow.logger.info("case %s is gone: %s", to, gone)
+
+    async def _look_after(self) -> None:
+        """A lock never ends by clock alone: only when its holder is found closed."""
+        lock = self._state.lock
+        held = [(lock.workflow_id, lock.run_id)] if lock else []
+        owners = sorted({(o, "") for o in self._state.owners.values()})
+        for owner, run in held + [o for o in owners if o[0] not in {h[0] for h in held}]:
+            found: Holder = await workflow.execute_activity_method(
+                ReaperActivities.describe, ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run), **QUICK,
+                summary=f"Is {owner} still open?",
+            )
+            if found.state != "closed":
+                continue  # unknown is not closed
+            mine = self._state.lock is not None and self._state.lock.workflow_id == owner
+            if mine and self._state.lock != lock:
+                continue  # it changed hands while we looked
+            if mine:
+                self._state.dirty = f"{owner} closed without releasing the domain"
+            reaped = await workflow.execute_activity_method(
+                ReaperActivities.reap, ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run), **QUICK,
+                summary=f"Tell people what {owner} left standing",
+            )
+            workflow.logger.warning("reaped %s: %s", owner, reaped.told)
+            if mine and self._state.lock == lock:
+                self._state.lock = None
+                self._state.dirty = None
+            # What it left stands on, owned by the people who were told, until one of them undoes or settles it.
+            for rid, o in list(self._state.owners.items()):
+                if o == owner:
+                    self._state.owners[rid] = f"people:{owner}"
+
+    @workflow.update(description="Asks for the domain: {AcquireRequest}. Answers at once.")
+    def acquire(self, request: AcquireRequest) -> Answer:
+        """Permit, queued, correlated, halted or refused."""
+        self._handled += 1
+        return self._state.acquire(request, workflow.now())
+
+    @acquire.validator
+    def _acquire_is_for_us(self, request: AcquireRequest) -> None:
+        if request.domain != self._state.domain:
+            raise ValueError(f"domain {request.domain!r} is not kept here; this Guard keeps {self._state.domain!r}")
+
+    @workflow.signal(description="A case gives the domain back (Release).")
+    def release(self, release: Release) -> None:
+        """The lock goes on, standing receipts and counters are taken in."""
+        self._handled += 1
+        self._state.release(release)
+
+    @workflow.signal(description="A case has closed: forget its answers.")
+    def closed(self, case_workflow_id: str) -> None:
+        """Keeps the carried state small."""
+        self._handled += 1
+        self._state.forget(case_workflow_id)
+
+    @workflow.signal(description='Stop every lever of this domain: {"reason": "...", "who": "..."}')
+    def halt(self, order: Any = None) -> None:
+        """No new permit from now on. A malformed order halts as well: halting is the safe side."""
+        self._handled += 1
+        order = order if isinstance(order, dict) else {"reason": str(order)}
+        self._state.halted = f"halted by {order.get('who', 'somebody')}: {order.get('reason', 'no reason given')}"
+        if self._state.lock is not None:
+            self._outbox.append((self._state.lock.workflow_id, self._news("halted")))
+        self._outbox += [(t.workflow_id, self._news("halted")) for t in self._state.queue]
+
+    @workflow.signal(description='Let levers move again: {"reason": "...", "who": "..."}. Cases plan anew.')
+    def resume(self, order: Any = None) -> None:
+        """Needs a well-formed order with a name: resuming is the unsafe side."""
+        self._handled += 1
+        if not isinstance(order, dict) or not order.get("who"):
+            workflow.logger.error("resume ignored: it must name `who`")
+            return
+        self._state.halted = None
+        told: dict[str, Ticket] = {t.workflow_id: t for t in self._state.queue}
+        self._outbox += [(w, self._news("resumed")) for w in told]
+
+    @workflow.signal(description="A standing receipt was undone or adopted outside of a case: its id.")
+    def settled(self, receipt_id: str) -> None:
+        """From `interlock undo`, or from a person who adopts what stands."""
+        self._handled += 1
+        self._state.release(
+            Release(case="", workflow_id="", applied=True, removed=(receipt_id,), at=workflow.now())
+        )
+
+    @workflow.query(description="Lock, queue, standing receipts, counters, halt.")
+    def view(self) -> GuardView:
+        """What the gates may know."""
+        return self._state.view(workflow.now())
+
+    def _news(self, kind: Any) -> News:
+        return News(kind=kind, domain=self._state.domain, why=self._state.halted or "")
+

@@ -1,0 +1,56 @@
+"""Time-outs and retry policies, as a table. Acting retries few times: what is ambiguous is read back, not hammered."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio.common import RetryPolicy
+
+
+class Local(TypedDict):
+    """Options of a local activity."""
+
+    start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
+    retry_policy: RetryPolicy
+
+
+class Remote(TypedDict):
+    """Options of a remote activity."""
+
+    start_to_close_timeout: timedelta
+    retry_policy: RetryPolicy
+
+
+def _s(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
+
+
+PURE = Local(
+    start_to_close_timeout=_s(5),
+    schedule_to_close_timeout=_s(30),
+    retry_policy=RetryPolicy(maximum_attempts=3, initial_interval=_s(0.1)),
+)
+"""Classifying and planning: no I/O."""
+CHECK = Local(
+    start_to_close_timeout=_s(8),
+    schedule_to_close_timeout=_s(40),
+    retry_policy=RetryPolicy(maximum_attempts=5, initial_interval=_s(0.2)),
+)
+"""Facts, gates, one Guard update. Each port call in it has its own, shorter time-out."""
+QUICK = Remote(
+    start_to_close_timeout=_s(10),
+    retry_policy=RetryPolicy(initial_interval=_s(0.5), maximum_interval=_s(30)),
+)
+"""Must happen in the end, however long the other side is away: journal, page, reaper."""
+ACT = Remote(
+    start_to_close_timeout=_s(15),
+    retry_policy=RetryPolicy(maximum_attempts=6, initial_interval=_s(0.3), maximum_interval=_s(5)),
+)
+"""The acting activity. After the last attempt the workflow reads back and pages: it never assumes."""
+SAMPLE = Remote(
+    start_to_close_timeout=_s(10),
+    retry_policy=RetryPolicy(maximum_attempts=2, initial_interval=_s(0.5)),
+)
+"""One tick of a verify or a watch; a failed tick is a missing sample."""
