@@ -249,11 +249,19 @@ class GuardState(BaseModel):
         self.owners.pop(rid, None)
         self.targets.pop(rid, None)
 
-    def next_ticket(self) -> Ticket | None:
-        """Takes the first of the queue when the lock is free. Nothing is granted yet: the case must check again."""
+    def next_ticket(self, now: datetime) -> Ticket | None:
+        """Keeps the free lock for the first of the queue. No permit yet: the case must check again."""
         if self.lock is not None or self.dirty is not None or not self.queue:
             return None
-        return self.queue.pop(0)
+        first = self.queue.pop(0)
+        self.lock = Lock(case=first.case, workflow_id=first.workflow_id, run_id=first.run_id, since=now)
+        return first
+
+    def give_up(self, workflow_id: str) -> None:
+        """The case that the lock was kept for is gone."""
+        if self.lock is not None and self.lock.workflow_id == workflow_id:
+            self.lock = None
+            self.current = None
 
     def forget(self, workflow_id: str) -> None:
         """A case has closed: its answers are of no more use. Its standing receipts stay until somebody settles them."""

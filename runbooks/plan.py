@@ -36,6 +36,8 @@ class PlannedStep(Model):
     indicators: tuple[IndicatorQuery, ...]
     on_cannot_tell: Literal["undo", "keep_and_page"]
     restore: RestoreRule
+    healthy: Criterion | None = Field(default=None, description="See Runbook.healthy.")
+    healthy_indicator: IndicatorQuery | None = None
     envelope: Envelope
 
     @property
@@ -93,12 +95,6 @@ class TriageRequest(Model):
 
     detections: tuple[Detection, ...]
     now: Time
-
-
-class Criteria(Model):
-    """Samples and the bounds to hold them against."""
-
-    criteria: tuple[Criterion, ...]
 
 
 class Sample(Model):
@@ -197,3 +193,32 @@ class Effect(Model):
 
 
 PlannedStep.model_rebuild()
+
+
+class WatchRequest(Model):
+    """Is the fault that this step mitigates gone? Asked while its change stands."""
+
+    target: Target
+    step: PlannedStep
+    cut: bool = Field(description="True when the target itself is out of rotation and must be probed directly.")
+
+
+class WatchResult(Model):
+    """`gone` is None when it could not be measured: that restores nothing."""
+
+    gone: bool | None
+    detail: str
+
+
+class ReadBackRequest(Model):
+    """What became of an act whose result is unknown."""
+
+    apply: ApplyRequest
+
+
+class ReadBack(Model):
+    """`unknown` is an answer: people are told, nothing is assumed."""
+
+    state: Literal["applied", "not_applied", "unknown"]
+    why: str
+    receipt: Receipt | None = None

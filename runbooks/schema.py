@@ -83,4 +83,7 @@ class Runbook(Model):
     title: str
     applies_to: tuple[Literal["cluster", "service", "endpoint", "node", "gpu"], ...] = Field(min_length=1)
     steps: tuple[StepSpec, ...] = Field(min_length=1)
+    healthy: Criterion | None = Field(
+        default=None, description="The fault is gone while this holds. Empty: real generations to the target decide."
+    )
     source: str = Field(description="Where this comes from, with its mark (P, S, R, K, I).")

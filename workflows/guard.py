@@ -65,7 +65,7 @@ class Guard:
 
     async def _tell(self) -> None:
         self._look = False
-        ticket = self._state.next_ticket()
+        ticket = self._state.next_ticket(workflow.now())
         if ticket is not None:
             self._outbox.append((ticket.workflow_id, News(kind="granted", domain=self._state.domain)))
         while self._outbox:
@@ -73,8 +73,10 @@ class Guard:
             try:
                 await workflow.get_external_workflow_handle(to).signal("guard_news", news)
             except ApplicationError as gone:
-                # A closed case needs no news; its place in the queue goes to the next one on the next turn.
+                # A closed case needs no news. It cannot have acted under a lock that it was never told of.
                 workflow.logger.info("case %s is gone: %s", to, gone)
+                if news.kind == "granted":
+                    self._state.give_up(to)
 
     async def _look_after(self) -> None:
         """A lock never ends by clock alone: only when its holder is found closed."""

@@ -1,0 +1,57 @@
+"""Tells people, closes the record, forwards a detection that came in under a wrong id."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from activities.errors import Retryable
+from activities.failures import port_failures
+from activities.ports import Journal, Notify, Told
+from runbooks.detection import TASK_QUEUE, Detection
+from runbooks.people import CloseRequest, TellRequest
+
+
+class CasebookActivities:
+    """What every case needs and no gate judges: it changes nothing that serves traffic."""
+
+    def __init__(self, notify: Notify, journal: Journal, client: Client, task_queue: str = TASK_QUEUE) -> None:
+        self._notify = notify
+        self._journal = journal
+        self._client = client
+        self._queue = task_queue
+
+    @activity.defn(name="tell")
+    async def tell(self, req: TellRequest) -> Told:
+        """Pages people. Retried until somebody's system has acknowledged it."""
+        with port_failures():
+            return await self._notify.tell(req.dedup_key, req.title, req.body)
+
+    @activity.defn(name="close_case")
+    async def close(self, req: CloseRequest) -> None:
+        """Settles the receipts and writes the record. Safe to repeat."""
+        with port_failures():
+            for receipt_id, state in req.settle.items():
+                await self._journal.settle(receipt_id, state, req.case)
+            await self._journal.close(req.case, req.workflow_id, req.record)
+
+    @activity.defn(name="forward")
+    async def forward(self, detection: Detection) -> str:
+        """Starts or tells the right Remediation; returns its workflow id."""
+        with port_failures():
+            try:
+                await self._client.start_workflow(
+                    "Remediation",
+                    detection,
+                    id=detection.workflow_id,
+                    task_queue=self._queue,
+                    start_signal="detect",
+                    start_signal_args=[detection],
+                    rpc_timeout=timedelta(seconds=5),
+                )
+            except RPCError as error:
+                raise Retryable(f"{detection.workflow_id} could not be told: {error.message}") from error
+        return detection.workflow_id

@@ -1,0 +1,129 @@
+"""Gathers Facts by the ports, in parallel. Whatever could not be read is Unknown, with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from activities.errors import PortError
+from activities.ports import Metrics, Prober, Snapshot
+from runbooks.detection import Detection, Target, TargetKind
+from runbooks.facts import FaultNow, Known, PoolState, Unknown
+from runbooks.plan import IndicatorQuery, PlannedStep
+from runbooks.schema import Criterion
+
+T = TypeVar("T")
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The wall clock, with a zone."""
+    return datetime.now(UTC)
+
+
+async def known(reading: Awaitable[T], timeout_s: float, clock: Clock) -> Known[T] | Unknown:
+    """The value with the time at which reading it began, or why it is not known."""
+    began = clock()
+    try:
+        async with asyncio.timeout(timeout_s):
+            return Known[T](value=await reading, observed_at=began)
+    except TimeoutError:
+        return Unknown(why=f"no answer within {timeout_s:.0f} s")
+    except PortError as error:
+        return Unknown(why=str(error))
+
+
+def good(criterion: Criterion, value: float) -> bool:
+    """True when the value is on the criterion's good side."""
+    if criterion.below is not None:
+        return value <= criterion.below
+    return criterion.above is not None and value >= criterion.above
+
+
+class Gatherer:
+    """Reads the facts that more than one activity needs."""
+
+    def __init__(self, metrics: Metrics, prober: Prober, clock: Clock = utc_now) -> None:
+        self._metrics = metrics
+        self._prober = prober
+        self._clock = clock
+
+    async def pools(self, domain: str, declared: Snapshot) -> Known[dict[str, PoolState]] | Unknown:
+        """State of the domain's pools."""
+        return await known(self._metrics.pools(domain, declared), 4, self._clock)
+
+    async def baseline(self, indicators: tuple[IndicatorQuery, ...]) -> Known[dict[str, float]] | Unknown:
+        """First reading of what verify will measure. One reading that is missing makes the whole unknown."""
+        samples = await known(self._metrics.sample(indicators), 4, self._clock)
+        if isinstance(samples, Unknown):
+            return samples
+        missing = [f"{s.indicator} ({s.why})" for s in samples.value if s.value is None]
+        if missing:
+            return Unknown(why=f"no reading of {', '.join(missing)}")
+        return Known(value={s.indicator: s.value for s in samples.value if s.value is not None}, observed_at=samples.observed_at)
+
+    async def fault(
+        self, target: Target, step: PlannedStep, pools: Awaitable[Known[dict[str, PoolState]] | Unknown]
+    ) -> Known[FaultNow] | Unknown:
+        """Whether the fault holds now: by the runbook's own criterion, else by real generations to the target."""
+        if step.healthy is not None and step.healthy_indicator is not None:
+            return await self._by_criterion(step.healthy, step.healthy_indicator)
+        if target.kind is TargetKind.ENDPOINT and target.endpoint is not None:
+            began = self._clock()
+            generation = await known(self._prober.generate(target.endpoint), 4, self._clock)
+            if isinstance(generation, Unknown):
+                return generation
+            g = generation.value
+            detail = f"{target.endpoint} gave {g.tokens} token(s) in {g.seconds:.1f} s" if g.ok else f"{target.endpoint} gave no token: {g.why}"
+            return Known(value=FaultNow(holds=not g.ok, detail=detail), observed_at=max(began, g.observed_at))
+        if target.kind is TargetKind.SERVICE and target.service is not None:
+            state = await pools
+            if isinstance(state, Unknown):
+                return state
+            pool = state.value.get(target.service)
+            if pool is None or pool.answering is None:
+                return Unknown(why=f"how many endpoints of {target.service} answer could not be measured")
+            detail = f"{pool.answering} of {pool.in_rotation} endpoints of {pool.pool} give tokens"
+            return Known(value=FaultNow(holds=pool.answering < pool.in_rotation, detail=detail), observed_at=state.observed_at)
+        return Unknown(why=f"nothing measures a {target.kind} yet")
+
+    async def _by_criterion(self, criterion: Criterion, indicator: IndicatorQuery) -> Known[FaultNow] | Unknown:
+        samples = await known(self._metrics.sample([indicator]), 4, self._clock)
+        if isinstance(samples, Unknown):
+            return samples
+        sample = samples.value[0]
+        if sample.value is None:
+            return Unknown(why=f"{indicator.name} could not be read: {sample.why}")
+        bound = f"<= {criterion.below:g}" if criterion.below is not None else f">= {criterion.above:g}"
+        detail = f"{indicator.name} is {sample.value:g} {indicator.unit} (healthy: {bound})"
+        return Known(value=FaultNow(holds=not good(criterion, sample.value), detail=detail), observed_at=sample.observed_at)
+
+
+def evidence_time(detections: tuple[Detection, ...], fault: Known[FaultNow] | Unknown) -> Known[datetime] | Unknown:
+    """Time of the newest evidence that the fault exists: the detectors' or our own measurement."""
+    times = [d.observed_at for d in detections if d.status == "firing"]
+    if isinstance(fault, Known) and fault.value.holds:
+        times.append(fault.observed_at)
+    if not times:
+        return Unknown(why="no firing detection and no measurement shows the fault")
+    newest = max(times)
+    return Known(value=newest, observed_at=newest)
+
+
+def skew(detections: tuple[Detection, ...]) -> Known[float] | Unknown:
+    """How far the detector's clock is ahead of ours, s: only what is provable, an observation from our future."""
+    ahead = [
+        (d.observed_at - d.received_at).total_seconds() for d in detections if d.received_at and d.status == "firing"
+    ]
+    if not ahead:
+        return Unknown(why="no firing detection has a time of arrival")
+    newest = max(d.received_at for d in detections if d.received_at)
+    return Known(value=max(0.0, *ahead), observed_at=newest)
+
+
+def alert_age_s(detections: tuple[Detection, ...]) -> float | None:
+    """Age of the freshest firing evidence when it arrived, seconds."""
+    ages = [(d.received_at - d.observed_at).total_seconds() for d in detections if d.received_at and d.status == "firing"]
+    return min(ages) if ages else None

@@ -1,0 +1,75 @@
+"""How an activity asks the Guard: a query for what it knows, an update-with-start to acquire. Names only, no workflow code."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.errors import Permanent, Retryable
+from runbooks.detection import TASK_QUEUE, guard_id
+from runbooks.facts import GuardView
+from runbooks.guard import AcquireRequest, Answer
+
+TIMEOUT = timedelta(seconds=4)
+
+
+class GuardClient:
+    """Talks to the Guards of all domains. Starts a Guard that does not run yet."""
+
+    def __init__(self, client: Client, task_queue: str = TASK_QUEUE) -> None:
+        self._client = client
+        self._queue = task_queue
+
+    async def view(self, domain: str) -> GuardView:
+        """What the Guard knows now. Retryable when it cannot be asked."""
+        handle = self._client.get_workflow_handle(guard_id(domain))
+        try:
+            return await handle.query("view", result_type=GuardView, rpc_timeout=TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise Retryable(f"the Guard of {domain} does not answer: {error.message}") from error
+        await self.start(domain)
+        try:
+            return await handle.query("view", result_type=GuardView, rpc_timeout=TIMEOUT)
+        except RPCError as error:
+            raise Retryable(f"the Guard of {domain} does not answer: {error.message}") from error
+
+    async def start(self, domain: str) -> None:
+        """Starts the Guard of a domain unless it runs."""
+        try:
+            await self._client.start_workflow(
+                "Guard",
+                {"domain": domain},
+                id=guard_id(domain),
+                task_queue=self._queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=f"Guard of domain {domain}",
+                rpc_timeout=TIMEOUT,
+            )
+        except RPCError as error:
+            raise Retryable(f"the Guard of {domain} cannot be started: {error.message}") from error
+
+    async def acquire(self, request: AcquireRequest) -> Answer:
+        """The Guard's answer, at once. The same request again gets the same answer."""
+        start = WithStartWorkflowOperation(
+            "Guard",
+            {"domain": request.domain},
+            id=guard_id(request.domain),
+            task_queue=self._queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"Guard of domain {request.domain}",
+        )
+        try:
+            async with asyncio.timeout(TIMEOUT.total_seconds()):
+                return await self._client.execute_update_with_start_workflow(
+                    "acquire", request, start_workflow_operation=start, result_type=Answer, rpc_timeout=TIMEOUT
+                )
+        except WorkflowUpdateFailedError as error:
+            raise Permanent(f"the Guard of {request.domain} refused the request: {error.cause}") from error
+        except (RPCError, TimeoutError) as error:
+            # The Guard may have granted: the retry sends the same key and gets the same permit.
+            raise Retryable(f"the Guard of {request.domain} does not answer: {error}") from error

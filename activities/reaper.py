@@ -1,0 +1,79 @@
+"""Looks after a lock whose case has closed or was terminated without giving it back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.failures import port_failures
+from activities.ports import Journal, Notify
+from runbooks.base import Model
+
+
+class ReapRequest(Model):
+    """A holder, or the owner of a standing receipt. Empty run_id: the newest run."""
+
+    domain: str
+    workflow_id: str
+    run_id: str = ""
+
+
+class Holder(Model):
+    """`unknown` is not closed."""
+
+    state: Literal["open", "closed", "unknown"]
+    why: str = ""
+
+
+class Reaped(Model):
+    """What people were told about."""
+
+    receipts: tuple[str, ...]
+    told: str
+
+
+class ReaperActivities:
+    """Describes holders, and hands what they left to people."""
+
+    def __init__(self, client: Client, journal: Journal, notify: Notify) -> None:
+        self._client = client
+        self._journal = journal
+        self._notify = notify
+
+    @activity.defn(name="describe_holder")
+    async def describe(self, req: ReapRequest) -> Holder:
+        """Is this run still open?"""
+        if req.workflow_id.startswith("people:"):
+            return Holder(state="unknown", why="owned by people")
+        handle = self._client.get_workflow_handle(req.workflow_id, run_id=req.run_id or None)
+        try:
+            found = await handle.describe(rpc_timeout=timedelta(seconds=5))
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return Holder(state="closed", why="no such workflow is kept any more")
+            return Holder(state="unknown", why=error.message)
+        if found.status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
+            return Holder(state="open")
+        return Holder(state="closed", why=found.status.name.lower() if found.status else "closed")
+
+    @activity.defn(name="reap")
+    async def reap(self, req: ReapRequest) -> Reaped:
+        """Tells people what stands without an owner. It is not undone blindly: the fault may still be there."""
+        with port_failures():
+            left = await self._journal.unsettled(req.workflow_id)
+            lines = [
+                f"- {r.lever} on {r.target_id}: {r.before} became {r.after}; take it back with `interlock undo {r.id}`"
+                for r in left
+            ] or ["- nothing that the journal knows of"]
+            told = await self._notify.tell(
+                f"reaped/{req.workflow_id}/{req.run_id}",
+                f"{req.workflow_id} ended without giving domain {req.domain} back",
+                "What it changed still stands and is now yours:\n" + "\n".join(lines),
+            )
+            for receipt in left:
+                await self._journal.settle(receipt.id, "adopted", f"people, told as {told.reference}")
+        return Reaped(receipts=tuple(r.id for r in left), told=told.reference)

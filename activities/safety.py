@@ -1,0 +1,184 @@
+"""`check`: before-state and facts in parallel, all gates, and when they allow, the Guard. The only way to a Permit."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import activity
+
+from activities.facts import Clock, Gatherer, alert_age_s, evidence_time, known, skew, utc_now
+from activities.failures import port_failures
+from activities.guard_client import GuardClient
+from activities.ports import Snapshot, Traffic
+from runbooks.change import CannotPlan, Change, NothingToDo
+from runbooks.facts import Approval, Facts, Known, PoolState, Settings, Unknown
+from runbooks.fleet import Fleet
+from runbooks.guard import AcquireRequest, Answer
+from runbooks.levers import Page
+from runbooks.plan import CheckRequest, CheckResult, Verdict
+from runbooks.planning import plan_change, plan_restore
+from runbooks.policy import Policy
+from runbooks.safety import Question, judge
+
+PRIORITY = {"undo": 0, "restore": 3, "act": 5}
+FIRST = {"isolate_endpoint": 1, "shed_load": 2}
+"""Isolate, shed, undo and restore go before long moves."""
+
+
+class SafetyActivities:
+    """Judges one increment at a time."""
+
+    def __init__(
+        self, traffic: Traffic, gatherer: Gatherer, guard: GuardClient, policy: Policy, fleet: Fleet, clock: Clock = utc_now
+    ) -> None:
+        self._traffic = traffic
+        self._gather = gatherer
+        self._guard = guard
+        self._policy = policy
+        self._fleet = fleet
+        self._clock = clock
+
+    @activity.defn(name="check")
+    async def check(self, req: CheckRequest) -> CheckResult:
+        """May this increment be done now? With outcome allow the Guard has been asked, and its permit is in the answer."""
+        domain = req.step.domains[0] if req.step.domains else req.target.domain
+        declared = await known(self._traffic.read(domain), 4, self._clock)
+        facts, change = await self._facts(req, domain, declared)
+        question = Question(
+            step=req.step,
+            change=change,
+            failure_class=req.failure_class,
+            target=req.target,
+            workflow_id=req.workflow_id,
+            purpose=req.purpose,
+            alert_age_s=alert_age_s(req.detections),
+            policy=self._policy,
+            fleet=self._fleet,
+        )
+        verdict = judge(question, facts)
+        done = isinstance(change, NothingToDo)
+        result = CheckResult(verdict=verdict, facts=facts, change=change if isinstance(change, Change) else None, complete=done)
+        if verdict.outcome != "allow" or not isinstance(change, Change) or req.observe or not isinstance(declared, Known):
+            return result
+        with port_failures():
+            answer = await self._acquire(req, domain, change, facts, declared.value, verdict)
+        return result.model_copy(
+            update={
+                "guard": answer.kind,
+                "guard_why": answer.why,
+                "permit": answer.permit,
+                "retry_after_s": answer.retry_after_s,
+            }
+        )
+
+    async def _facts(
+        self, req: CheckRequest, domain: str, declared: Known[Snapshot] | Unknown
+    ) -> tuple[Facts, Change | NothingToDo | CannotPlan]:
+        async def pools() -> Known[dict[str, PoolState]] | Unknown:
+            if isinstance(declared, Unknown):
+                return declared
+            return await self._gather.pools(domain, declared.value)
+
+        reading = asyncio.ensure_future(pools())
+        need_fault = req.purpose != "undo"
+        view, state, fault, baseline = await asyncio.gather(
+            known(self._guard.view(domain), 4, self._clock),
+            reading,
+            self._gather.fault(req.target, req.step, reading) if need_fault else _not_needed(),
+            self._gather.baseline(req.step.indicators) if need_fault else _not_needed(),
+        )
+        change = self._plan(req, declared, state)
+        before = await self._before(change, declared)
+        facts = Facts(
+            now=self._clock(),
+            evidence_at=evidence_time(req.detections, fault),
+            fault=fault,
+            before=before,
+            pools=state,
+            guard=view,
+            verifier=baseline,
+            skew_s=skew(req.detections),
+            approval=self._approval(req),
+        )
+        return facts, change
+
+    def _plan(
+        self, req: CheckRequest, declared: Known[Snapshot] | Unknown, pools: Known[dict[str, PoolState]] | Unknown
+    ) -> Change | NothingToDo | CannotPlan:
+        if isinstance(declared, Unknown):
+            return CannotPlan(why=f"the proxy's settings could not be read: {declared.why}")
+        settings = declared.value.settings
+        if req.purpose != "act":
+            if req.receipt is None:
+                return CannotPlan(why="there is no receipt to take back")
+            return plan_restore(req.receipt.before, settings, req.receipt.after, req.share_back)
+        if isinstance(req.step.step, Page):
+            return CannotPlan(why="page changes nothing and needs no permit")
+        return plan_change(
+            req.step.step,
+            req.increment,
+            settings,
+            pools.value if isinstance(pools, Known) else None,
+            self._fleet,
+            self._policy.for_lever(req.step.step.lever),
+        )
+
+    async def _before(
+        self, change: Change | NothingToDo | CannotPlan, declared: Known[Snapshot] | Unknown
+    ) -> Known[Settings] | Unknown:
+        """What the proxy really applies must be what the files declare, else nobody knows what undo would restore."""
+        if isinstance(declared, Unknown):
+            return declared
+        if not isinstance(change, Change):
+            return Known(value={}, observed_at=declared.observed_at)
+        applied = await known(self._traffic.effective(list(change.before)), 4, self._clock)
+        if isinstance(applied, Unknown):
+            return applied
+        for key, value in change.before.items():
+            if applied.value.get(key) != value:
+                return Unknown(why=f"{key} is declared as {value!r} but the proxy applies {applied.value.get(key)!r}")
+        return Known(value={k: declared.value.settings[k] for k in change.before}, observed_at=applied.observed_at)
+
+    def _approval(self, req: CheckRequest) -> Approval | None:
+        if not req.approvers or req.approval_expires_at is None:
+            return None
+        return Approval(
+            digest=req.approval_digest,
+            approvers=req.approvers,
+            verified=req.approval_verified,
+            expires_at=req.approval_expires_at,
+        )
+
+    async def _acquire(
+        self, req: CheckRequest, domain: str, change: Change, facts: Facts, declared: Snapshot, verdict: Verdict
+    ) -> Answer:
+        limits = self._policy.for_lever(req.step.step.lever)
+        timing = self._policy.timing
+        return await self._guard.acquire(
+            AcquireRequest(
+                domain=domain,
+                case=req.case,
+                workflow_id=req.workflow_id,
+                run_id=activity.info().workflow_run_id or "",
+                target=req.target,
+                step_id=req.step.id,
+                increment=req.increment,
+                attempt=req.attempt,
+                purpose=req.purpose,
+                lever=req.step.step.lever,
+                change_digest=change.digest,
+                blast=change.blast,
+                facts_oldest_at=facts.oldest,
+                seen_epoch=declared.epoch,
+                priority=PRIORITY[req.purpose] if req.purpose != "act" else FIRST.get(req.step.step.lever, PRIORITY["act"]),
+                settle_s=timing.settle_s,
+                permit_ttl_s=timing.permit_ttl_s,
+                max_acts_per_hour=limits.max_acts_per_hour,
+                attempts=limits.attempts,
+                cooldown_s=limits.cooldown_s,
+            )
+        )
+
+
+async def _not_needed() -> Unknown:
+    return Unknown(why="not needed to take a change back")
