@@ -1,0 +1,118 @@
+"""Did it help? Judged from samples alone: a missing reading never counts as a good one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from runbooks.plan import Effect, Sample
+from runbooks.schema import Criterion, Verify
+
+
+def judge_effect(
+    verify: Verify,
+    samples: Sequence[Sample],
+    since: datetime,
+    now: datetime,
+    baseline: Mapping[str, float] | None = None,
+) -> Effect:
+    """Worse, Better, CannotTell or still pending.
+
+    Only samples observed after `since` (when the change was read back) count, once per indicator and time.
+    Worse: two readings in a row of one indicator over its worse bound. Better: every criterion held without a break for
+    the soak, in enough readings. A reading that could not be had starts the soak of its criterion again.
+
+    `baseline` (first readings by indicator) is for an increment that does not complete its step: there a reading is
+    also good when it is no worse than the baseline. Leave it out for the last increment, for undo and for restore.
+    """
+    criteria = [_eased(c, baseline or {}) for c in verify.criteria]
+    worse = [why for c in criteria if (why := _worse(c, _readings(c, samples, since)))]
+    if worse:
+        return Effect(outcome="worse", why="; ".join(worse), samples=tuple(samples))
+    lacking = [why for c in criteria if (why := _lacking(verify, c, _readings(c, samples, since)))]
+    if not lacking:
+        held = ", ".join(f"{c.indicator} {_words(c)}" for c in criteria)
+        return Effect(outcome="better", why=f"held for {verify.soak_s:g} s: {held}", samples=tuple(samples))
+    late = (now - since).total_seconds() >= verify.deadline_s
+    why = "; ".join(lacking)
+    if late:
+        return Effect(outcome="cannot_tell", why=f"after {verify.deadline_s:g} s: {why}", samples=tuple(samples))
+    return Effect(outcome="pending", why=why, samples=tuple(samples))
+
+
+def _eased(criterion: Criterion, baseline: Mapping[str, float]) -> Criterion:
+    """The criterion with its bound moved to the baseline where that is easier."""
+    start = baseline.get(criterion.indicator)
+    if start is None or math.isnan(start):
+        return criterion
+    if criterion.below is not None:
+        return criterion.model_copy(update={"below": max(criterion.below, start)})
+    return criterion.model_copy(update={"above": min(criterion.above or 0.0, start)})
+
+
+def _readings(criterion: Criterion, samples: Sequence[Sample], since: datetime) -> list[Sample]:
+    """The readings that count, oldest first, one per time. Two at the same time: the one that is not good counts."""
+    by_time: dict[datetime, Sample] = {}
+    for sample in samples:
+        if sample.indicator != criterion.indicator or sample.observed_at <= since:
+            continue
+        first = by_time.get(sample.observed_at)
+        if first is None or _good(criterion, first):
+            by_time[sample.observed_at] = sample
+    return [by_time[at] for at in sorted(by_time)]
+
+
+def _value(sample: Sample) -> float | None:
+    return None if sample.value is None or math.isnan(sample.value) else sample.value
+
+
+def _good(criterion: Criterion, sample: Sample) -> bool:
+    value = _value(sample)
+    if value is None:
+        return False
+    if criterion.below is not None and value > criterion.below:
+        return False
+    return criterion.above is None or value >= criterion.above
+
+
+def _over(criterion: Criterion, value: float) -> bool:
+    over = criterion.worse_above is not None and value > criterion.worse_above
+    return over or (criterion.worse_below is not None and value < criterion.worse_below)
+
+
+def _worse(criterion: Criterion, readings: Sequence[Sample]) -> str:
+    # A reading that could not be had between two bad ones is no comfort: it is skipped, not taken for a good one.
+    values = [value for sample in readings if (value := _value(sample)) is not None]
+    for first, second in pairwise(values):
+        if _over(criterion, first) and _over(criterion, second):
+            return f"{criterion.indicator} was {first:g} and then {second:g}, which is worse than its bound"
+    return ""
+
+
+def _lacking(verify: Verify, criterion: Criterion, readings: Sequence[Sample]) -> str:
+    """What the criterion still needs, or nothing when it has held for the whole soak."""
+    run: list[Sample] = []
+    for sample in reversed(readings):
+        if not _good(criterion, sample):
+            break
+        run.append(sample)
+    if run and len(run) >= verify.min_samples:
+        held = (run[0].observed_at - run[-1].observed_at).total_seconds()
+        if held >= verify.soak_s:
+            return ""
+        return f"{criterion.indicator} has held for {held:.1f} s of {verify.soak_s:g} s"
+    if run:
+        return f"{criterion.indicator} has {len(run)} good readings in a row of {verify.min_samples}"
+    if not readings:
+        return f"{criterion.indicator} has no reading since the change"
+    last = readings[-1]
+    value = _value(last)
+    if value is None:
+        return f"{criterion.indicator} could not be measured: {last.why or 'no value'}"
+    return f"{criterion.indicator} is {value:g}, and needs {_words(criterion)}"
+
+
+def _words(criterion: Criterion) -> str:
+    return f"<= {criterion.below:g}" if criterion.below is not None else f">= {criterion.above:g}"

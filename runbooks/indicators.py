@@ -1,0 +1,64 @@
+"""What tells whether a service is well, named once per engine dialect: a runbook says `error_rate` for any engine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from runbooks.base import Model, Name
+from runbooks.plan import IndicatorQuery
+from runbooks.templates import Context, RenderError, render
+
+SCRAPED = ("error_rate", "requests_per_second", "tokens_per_second", "queue", "kv_used")
+PROBED = ("ok", "seconds")
+
+
+class Indicator(Model):
+    """One measurement. `query` and `scope` are templates."""
+
+    source: Literal["prometheus", "scrape", "probe"] = Field(
+        description="prometheus: PromQL. scrape: read from the proxy or engine directly. probe: a real generation."
+    )
+    query: str = Field(min_length=1, description=f"PromQL; or one of {SCRAPED}; or for a probe one of {PROBED}.")
+    scope: str = Field(
+        default="", description="scrape: route/NAME or a pool. probe: route/NAME or an endpoint address."
+    )
+    unit: str = Field(min_length=1)
+    better: Literal["lower", "higher"]
+    mark: str = Field(
+        min_length=1, description="Where this definition comes from: R read, M measured, K known, I inferred."
+    )
+
+    @model_validator(mode="after")
+    def _askable(self) -> Indicator:
+        names = {"scrape": SCRAPED, "probe": PROBED}.get(self.source)
+        if names is None:
+            return self
+        if self.query not in names:
+            raise ValueError(f"query: a {self.source} has {', '.join(names)}; there is no {self.query!r}")
+        if not self.scope:
+            raise ValueError(f"scope: a {self.source} needs one, for example route/{{{{ route }}}}")
+        return self
+
+
+class Dialect(Model):
+    """All indicators of one engine."""
+
+    dialect: Literal["vllm", "llamacpp"]
+    indicators: dict[Name, Indicator]
+
+    def query(self, name: str, context: Context, field: tuple[int | str, ...]) -> IndicatorQuery:
+        """The indicator rendered for one case. Raises RenderError when it is not defined or cannot be rendered."""
+        found = self.indicators.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.indicators))
+            raise RenderError(field, f"indicator {name!r} is not defined for {self.dialect}; there are {known}")
+        where = (*field, f"indicator {name}")
+        return IndicatorQuery(
+            name=name,
+            source=found.source,
+            query=render(found.query, context, where, promql=found.source == "prometheus"),
+            unit=found.unit,
+            scope=render(found.scope, context, where),
+        )
