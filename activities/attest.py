@@ -17,7 +17,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from activities.facts import Clock, utc_now
-from runbooks.claims import ClaimRefused, check
+from runbooks.claims import check
 from runbooks.decisions import mismatch, not_entitled
 from runbooks.people import Action, Attested, AttestRequest, AttestResult, ClaimRequest, Pending
 
@@ -58,10 +58,9 @@ class AttestActivities:
     async def check_claim(self, req: ClaimRequest) -> Attested:
         """A decision through our API: refused (ApplicationError) unless our API signed it; judged by the same rules."""
         claim = req.claim
-        try:
-            check(claim, self._key, self._clock())
-        except ClaimRefused as refused:
-            raise ApplicationError(str(refused), type="Refused", non_retryable=True) from refused
+        forged = check(claim, self._key, self._clock())
+        if forged:
+            raise ApplicationError(forged, type="Refused", non_retryable=True)
         already = req.pending.already if req.pending else ()
         wrong = "" if claim.action != "decide" else mismatch(claim.model_dump(), req.pending, req.now)
         wrong = wrong or not_entitled(
@@ -75,7 +74,7 @@ class AttestActivities:
             accepted=not wrong,
             approve=claim.decision == "approve",
             reason=claim.reason[:300],
-            refused_because=wrong,
+            why=wrong,
             at=req.now,
         )
 
@@ -106,7 +105,7 @@ def judge_signal(event: HistoryEvent, req: AttestRequest, groups: Mapping[str, S
         accepted=not wrong,
         approve=approve,
         reason=reason,
-        refused_because=wrong,
+        why=wrong,
         at=event.event_time.ToDatetime(tzinfo=UTC),
     )
 

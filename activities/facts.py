@@ -62,7 +62,9 @@ class Gatherer:
         missing = [f"{s.indicator} ({s.why})" for s in samples.value if s.value is None]
         if missing:
             return Unknown(why=f"no reading of {', '.join(missing)}")
-        return Known(value={s.indicator: s.value for s in samples.value if s.value is not None}, observed_at=samples.observed_at)
+        return Known(
+            value={s.indicator: s.value for s in samples.value if s.value is not None}, observed_at=samples.observed_at
+        )
 
     async def fault(
         self, target: Target, step: PlannedStep, pools: Awaitable[Known[dict[str, PoolState]] | Unknown]
@@ -76,7 +78,11 @@ class Gatherer:
             if isinstance(generation, Unknown):
                 return generation
             g = generation.value
-            detail = f"{target.endpoint} gave {g.tokens} token(s) in {g.seconds:.1f} s" if g.ok else f"{target.endpoint} gave no token: {g.why}"
+            detail = (
+                f"{target.endpoint} gave {g.tokens} token(s) in {g.seconds:.1f} s"
+                if g.ok
+                else f"{target.endpoint} gave no token: {g.why}"
+            )
             return Known(value=FaultNow(holds=not g.ok, detail=detail), observed_at=max(began, g.observed_at))
         if target.kind is TargetKind.SERVICE and target.service is not None:
             state = await pools
@@ -86,7 +92,9 @@ class Gatherer:
             if pool is None or pool.answering is None:
                 return Unknown(why=f"how many endpoints of {target.service} answer could not be measured")
             detail = f"{pool.answering} of {pool.in_rotation} endpoints of {pool.pool} give tokens"
-            return Known(value=FaultNow(holds=pool.answering < pool.in_rotation, detail=detail), observed_at=state.observed_at)
+            return Known(
+                value=FaultNow(holds=pool.answering < pool.in_rotation, detail=detail), observed_at=state.observed_at
+            )
         return Unknown(why=f"nothing measures a {target.kind} yet")
 
     async def _by_criterion(self, criterion: Criterion, indicator: IndicatorQuery) -> Known[FaultNow] | Unknown:
@@ -98,7 +106,9 @@ class Gatherer:
             return Unknown(why=f"{indicator.name} could not be read: {sample.why}")
         bound = f"<= {criterion.below:g}" if criterion.below is not None else f">= {criterion.above:g}"
         detail = f"{indicator.name} is {sample.value:g} {indicator.unit} (healthy: {bound})"
-        return Known(value=FaultNow(holds=not good(criterion, sample.value), detail=detail), observed_at=sample.observed_at)
+        return Known(
+            value=FaultNow(holds=not good(criterion, sample.value), detail=detail), observed_at=sample.observed_at
+        )
 
 
 def evidence_time(detections: tuple[Detection, ...], fault: Known[FaultNow] | Unknown) -> Known[datetime] | Unknown:
@@ -125,5 +135,7 @@ def skew(detections: tuple[Detection, ...]) -> Known[float] | Unknown:
 
 def alert_age_s(detections: tuple[Detection, ...]) -> float | None:
     """Age of the freshest firing evidence when it arrived, seconds."""
-    ages = [(d.received_at - d.observed_at).total_seconds() for d in detections if d.received_at and d.status == "firing"]
+    ages = [
+        (d.received_at - d.observed_at).total_seconds() for d in detections if d.received_at and d.status == "firing"
+    ]
     return min(ages) if ages else None

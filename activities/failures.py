@@ -18,9 +18,7 @@ def port_failures() -> Iterator[None]:
     try:
         yield
     except PortError as error:
-        raise ApplicationError(
-            str(error), type=type(error).__name__, non_retryable=isinstance(error, FINAL)
-        ) from error
+        raise ApplicationError(str(error), type=type(error).__name__, non_retryable=isinstance(error, FINAL)) from error
 
 
 __all__ = ["Ambiguous", "Permanent", "PortError", "Refused", "Retryable", "port_failures"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy
@@ -26,17 +27,21 @@ class GuardClient:
 
     async def view(self, domain: str) -> GuardView:
         """What the Guard knows now. Retryable when it cannot be asked."""
-        handle = self._client.get_workflow_handle(guard_id(domain))
         try:
-            return await handle.query("view", result_type=GuardView, rpc_timeout=TIMEOUT)
+            return await self._ask(domain)
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise Retryable(f"the Guard of {domain} does not answer: {error.message}") from error
         await self.start(domain)
         try:
-            return await handle.query("view", result_type=GuardView, rpc_timeout=TIMEOUT)
+            return await self._ask(domain)
         except RPCError as error:
             raise Retryable(f"the Guard of {domain} does not answer: {error.message}") from error
+
+    async def _ask(self, domain: str) -> GuardView:
+        handle = self._client.get_workflow_handle(guard_id(domain))
+        view: GuardView = await handle.query("view", result_type=GuardView, rpc_timeout=TIMEOUT)
+        return view
 
     async def start(self, domain: str) -> None:
         """Starts the Guard of a domain unless it runs."""
@@ -55,7 +60,7 @@ class GuardClient:
 
     async def acquire(self, request: AcquireRequest) -> Answer:
         """The Guard's answer, at once. The same request again gets the same answer."""
-        start = WithStartWorkflowOperation(
+        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             "Guard",
             {"domain": request.domain},
             id=guard_id(request.domain),
@@ -65,9 +70,10 @@ class GuardClient:
         )
         try:
             async with asyncio.timeout(TIMEOUT.total_seconds()):
-                return await self._client.execute_update_with_start_workflow(
+                answer: Answer = await self._client.execute_update_with_start_workflow(
                     "acquire", request, start_workflow_operation=start, result_type=Answer, rpc_timeout=TIMEOUT
                 )
+                return answer
         except WorkflowUpdateFailedError as error:
             raise Permanent(f"the Guard of {request.domain} refused the request: {error.cause}") from error
         except (RPCError, TimeoutError) as error:

@@ -29,7 +29,13 @@ class SafetyActivities:
     """Judges one increment at a time."""
 
     def __init__(
-        self, traffic: Traffic, gatherer: Gatherer, guard: GuardClient, policy: Policy, fleet: Fleet, clock: Clock = utc_now
+        self,
+        traffic: Traffic,
+        gatherer: Gatherer,
+        guard: GuardClient,
+        policy: Policy,
+        fleet: Fleet,
+        clock: Clock = utc_now,
     ) -> None:
         self._traffic = traffic
         self._gather = gatherer
@@ -57,8 +63,15 @@ class SafetyActivities:
         )
         verdict = judge(question, facts)
         done = isinstance(change, NothingToDo)
-        result = CheckResult(verdict=verdict, facts=facts, change=change if isinstance(change, Change) else None, complete=done)
-        if verdict.outcome != "allow" or not isinstance(change, Change) or req.observe or not isinstance(declared, Known):
+        result = CheckResult(
+            verdict=verdict, facts=facts, change=change if isinstance(change, Change) else None, complete=done
+        )
+        if (
+            verdict.outcome != "allow"
+            or not isinstance(change, Change)
+            or req.observe
+            or not isinstance(declared, Known)
+        ):
             return result
         with port_failures():
             answer = await self._acquire(req, domain, change, facts, declared.value, verdict)
@@ -112,10 +125,16 @@ class SafetyActivities:
             if req.receipt is None:
                 return CannotPlan(why="there is no receipt to take back")
             return plan_restore(req.receipt.before, settings, req.receipt.after, req.share_back)
+        if len(req.step.domains) > 1:
+            # Several locks in sorted order, all or Hold, is the safety issue's; until then it is refused, not half locked.
+            return CannotPlan(
+                why=f"the step changes {len(req.step.domains)} domains, and only one can be locked at a time"
+            )
         if isinstance(req.step.step, Page):
             return CannotPlan(why="page changes nothing and needs no permit")
         return plan_change(
             req.step.step,
+            req.purpose,
             req.increment,
             settings,
             pools.value if isinstance(pools, Known) else None,
@@ -170,7 +189,9 @@ class SafetyActivities:
                 blast=change.blast,
                 facts_oldest_at=facts.oldest,
                 seen_epoch=declared.epoch,
-                priority=PRIORITY[req.purpose] if req.purpose != "act" else FIRST.get(req.step.step.lever, PRIORITY["act"]),
+                priority=PRIORITY[req.purpose]
+                if req.purpose != "act"
+                else FIRST.get(req.step.step.lever, PRIORITY["act"]),
                 settle_s=timing.settle_s,
                 permit_ttl_s=timing.permit_ttl_s,
                 max_acts_per_hour=limits.max_acts_per_hour,

@@ -58,9 +58,7 @@ class TrafficActivities:
         """
         permit = req.permit
         if permit.change_digest != req.change.digest or permit.step_id != req.step.id or permit.case != req.case:
-            raise ApplicationError(
-                f"permit {permit.id} is not for this change", type="Refused", non_retryable=True
-            )
+            raise ApplicationError(f"permit {permit.id} is not for this change", type="Refused", non_retryable=True)
         with port_failures():
             done = await self._journal.receipt(permit.id)
             if done is not None:
@@ -135,7 +133,11 @@ class TrafficActivities:
         declared = await known(self._traffic.read(req.target.domain), 4, self._clock)
 
         async def pools() -> Known[dict[str, PoolState]] | Unknown:
-            return declared if isinstance(declared, Unknown) else await self._gather.pools(req.target.domain, declared.value)
+            return (
+                declared
+                if isinstance(declared, Unknown)
+                else await self._gather.pools(req.target.domain, declared.value)
+            )
 
         fault = await self._gather.fault(req.target, req.step, pools())
         if isinstance(fault, Unknown):

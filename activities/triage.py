@@ -29,4 +29,5 @@ class TriageActivities:
             raise ApplicationError("nothing fires: there is nothing to diagnose", type="Permanent", non_retryable=True)
         found = classify(firing, self._library.taxonomy)
         made = plan(found, firing, library=self._library, policy=self._policy, fleet=self._fleet, now=req.now)
-        return Diagnosis(classification=found, plan=made, policy=self._policy.for_class(found.failure_class))
+        rule = self._policy.for_class(found.failure_class)
+        return Diagnosis(classification=found, plan=made, policy=rule, timing=self._policy.timing)

@@ -61,8 +61,12 @@ class StandingReceipt(Model):
     lever: str
     target_id: str
     endpoints_down: dict[str, int] = Field(default_factory=dict, description="Endpoints taken out, by pool.")
-    share_moved: dict[str, float] = Field(default_factory=dict, description="Share of a route's traffic moved, by route.")
-    reserved_tps: dict[str, float] = Field(default_factory=dict, description="Load promised to receiving pools, tokens/s.")
+    share_moved: dict[str, float] = Field(
+        default_factory=dict, description="Share of a route's traffic moved, by route."
+    )
+    reserved_tps: dict[str, float] = Field(
+        default_factory=dict, description="Load promised to receiving pools, tokens/s."
+    )
     since: Time
 
 
@@ -76,7 +80,9 @@ class GuardView(Model):
     last_change_at: Time | None = None
     standing: tuple[StandingReceipt, ...] = ()
     acts_last_hour: int = 0
-    attempts: dict[str, int] = Field(default_factory=dict, description="Attempts by lever+target in the cooldown window.")
+    attempts: dict[str, int] = Field(
+        default_factory=dict, description="Attempts by lever+target in the cooldown window."
+    )
     ineffective: tuple[str, ...] = Field(default=(), description="lever+target pairs that lately did not help.")
 
 
@@ -95,11 +101,17 @@ class Facts(Model):
     now: Time
     evidence_at: Known[Time] | Unknown = Field(description="Time of the newest evidence that the fault exists.")
     fault: Known[FaultNow] | Unknown
-    before: Known[Settings] | Unknown = Field(description="Before-state of exactly the settings that the step would change.")
+    before: Known[Settings] | Unknown = Field(
+        description="Before-state of exactly the settings that the step would change."
+    )
     pools: Known[dict[str, PoolState]] | Unknown
     guard: Known[GuardView] | Unknown
-    verifier: Known[dict[str, float]] | Unknown = Field(description="First reading of each indicator that verify will use.")
-    skew_s: Known[float] | Unknown = Field(description="Detector clock minus ours, seconds; positive: the detector is ahead.")
+    verifier: Known[dict[str, float]] | Unknown = Field(
+        description="First reading of each indicator that verify will use."
+    )
+    skew_s: Known[float] | Unknown = Field(
+        description="Detector clock minus ours, seconds; positive: the detector is ahead."
+    )
     approval: Approval | None = None
 
     @property

@@ -35,7 +35,9 @@ class AcquireRequest(Model):
     change_digest: str
     blast: Blast
     facts_oldest_at: Time
-    seen_epoch: int = Field(description="Highest epoch that the actuator has seen: a Guard that lost its state goes on above it.")
+    seen_epoch: int = Field(
+        description="Highest epoch that the actuator has seen: a Guard that lost its state goes on above it."
+    )
     priority: int = Field(ge=0, le=9, description="0 goes first.")
     settle_s: Seconds
     permit_ttl_s: Seconds
@@ -165,7 +167,9 @@ class GuardState(BaseModel):
             return None  # undo and restore are never capped: they return to what stood before
         hour = [a for a in self.acts if a.at > now - timedelta(hours=1)]
         if len(hour) >= req.max_acts_per_hour:
-            why = f"{len(hour)} acts in domain {self.domain} in the last hour; the limit is {req.max_acts_per_hour} (G2)"
+            why = (
+                f"{len(hour)} acts in domain {self.domain} in the last hour; the limit is {req.max_acts_per_hour} (G2)"
+            )
             return Answer(kind="refused", why=why, retry_after_s=60)
         what = f"{req.lever}|{req.target.id}"
         if self.ineffective.get(what, now) > now:
@@ -215,9 +219,7 @@ class GuardState(BaseModel):
     def _enqueue(self, req: AcquireRequest, now: datetime) -> None:
         if any(t.workflow_id == req.workflow_id for t in self.queue):
             return
-        ticket = Ticket(
-            case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, priority=req.priority, at=now
-        )
+        ticket = Ticket(case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, priority=req.priority, at=now)
         self.queue.append(ticket)
         self.queue.sort(key=lambda t: (t.priority, t.at))
 

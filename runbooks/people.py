@@ -57,7 +57,7 @@ class Attested(Model):
     accepted: bool
     approve: bool = False
     reason: str = ""
-    refused_because: str = ""
+    why: str = Field(default="", description="Why it does not count; empty when it does.")
     at: Time
 
 

@@ -11,7 +11,7 @@ from runbooks.change import Change, Permit, Receipt
 from runbooks.detection import Detection, Target
 from runbooks.facts import Facts
 from runbooks.levers import Step
-from runbooks.policy import ClassPolicy
+from runbooks.policy import ClassPolicy, Timing
 from runbooks.schema import Criterion, RestoreRule, Verify
 
 
@@ -88,6 +88,7 @@ class Diagnosis(Model):
     classification: Classification
     plan: Plan
     policy: ClassPolicy
+    timing: Timing
 
 
 class TriageRequest(Model):

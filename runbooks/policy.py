@@ -18,16 +18,21 @@ class ClassPolicy(Model):
     approvers: Name = Field(default="sre-oncall", description="Group whose members may decide.")
     quorum: int = Field(default=1, ge=1, le=5)
     accept_unverified: bool = Field(
-        default=False, description="Count one decision whose sender Temporal did not verify. Never for quorum over 1 or G6."
+        default=False,
+        description="Count one decision whose sender Temporal did not verify. Never for quorum over 1 or G6.",
     )
-    approval_ttl_s: Seconds = Field(default=1800.0, gt=0, description="An approval request and its approval end after this.")
+    approval_ttl_s: Seconds = Field(
+        default=1800.0, gt=0, description="An approval request and its approval end after this."
+    )
 
 
 class LeverPolicy(Model):
     """Per lever: limits in serving units."""
 
     largest_increment: Share = Field(default=0.25, gt=0, description="Largest share of a route moved at once.")
-    largest_share: Share = Field(default=1.0, description="Largest share of one route moved, standing receipts included.")
+    largest_share: Share = Field(
+        default=1.0, description="Largest share of one route moved, standing receipts included."
+    )
     max_endpoints_down: int = Field(default=1, ge=0, description="Absolute: endpoints out per pool, standing included.")
     max_share_down: Share = Field(default=0.5, description="Share of a pool's endpoints out, standing included.")
     max_acts_per_hour: int = Field(default=20, ge=0, description="In one domain. 0 blocks the lever.")
@@ -40,12 +45,18 @@ class Timing(Model):
     """How old facts may be and how long things may take, seconds."""
 
     scrape_period_s: Seconds = Field(default=15.0, gt=0, description="Of the slowest metric that gates use.")
-    settle_s: Seconds = Field(default=2.0, description="After a change, facts count only when they are this much newer.")
-    permit_ttl_s: Seconds = Field(default=5.0, gt=0, le=30, description="Act within this of the oldest fact (at least 5 s old facts are allowed).")
+    settle_s: Seconds = Field(
+        default=2.0, description="After a change, facts count only when they are this much newer."
+    )
+    permit_ttl_s: Seconds = Field(
+        default=5.0, gt=0, le=30, description="Act within this of the oldest fact (at least 5 s old facts are allowed)."
+    )
     max_skew_s: Seconds = Field(default=10.0, description="A detector clock further off than this denies (G1).")
     max_alert_age_s: Seconds = Field(default=900.0, description="Evidence older than this at arrival is not acted on.")
     hold_s: Seconds = Field(default=10.0, gt=0, description="How long a Hold without its own time lasts.")
-    hold_limit_s: Seconds = Field(default=900.0, description="Held longer than this, a step is given up and people told.")
+    hold_limit_s: Seconds = Field(
+        default=900.0, description="Held longer than this, a step is given up and people told."
+    )
 
 
 class Policy(Model):
@@ -55,13 +66,18 @@ class Policy(Model):
     default: ClassPolicy = ClassPolicy()
     classes: dict[str, ClassPolicy] = Field(default_factory=dict)
     levers: dict[str, LeverPolicy] = Field(default_factory=dict)
-    min_answering: Share = Field(default=0.5, description="G5: never fewer of a pool's endpoints in rotation than this share.")
+    min_answering: Share = Field(
+        default=0.5, description="G5: never fewer of a pool's endpoints in rotation than this share."
+    )
     min_answering_count: int = Field(default=1, ge=1, description="G5: nor fewer than this many.")
     ask_on_unknown: tuple[Literal["G2", "G3", "G8", "G9"], ...] = Field(
-        default=(), description="Gates where an Unknown fact asks people instead of denying. Never G1, G4, G5, G11, G12, G16."
+        default=(),
+        description="Gates where an Unknown fact asks people instead of denying. Never G1, G4, G5, G11, G12, G16.",
     )
     timing: Timing = Timing()
-    groups: dict[Name, tuple[str, ...]] = Field(default_factory=dict, description="Group → people, by verified subject.")
+    groups: dict[Name, tuple[str, ...]] = Field(
+        default_factory=dict, description="Group → people, by verified subject."
+    )
 
     @property
     def digest(self) -> str:

@@ -81,7 +81,9 @@ def g1_freshness(q: Question, f: Facts) -> GateVerdict:
         return _say("G1", "deny", f"the detector's clock is {f.skew_s.value:+.0f} s off ours; its times prove nothing")
     if q.alert_age_s is not None and q.alert_age_s > q.policy.timing.max_alert_age_s:
         return _say(
-            "G1", "deny", f"the alert was {q.alert_age_s / 60:.0f} min old when it came; {q.policy.timing.max_alert_age_s / 60:.0f} min is the most"
+            "G1",
+            "deny",
+            f"the alert was {q.alert_age_s / 60:.0f} min old when it came; {q.policy.timing.max_alert_age_s / 60:.0f} min is the most",
         )
     if isinstance(f.evidence_at, Unknown):
         return _unknown(q, "G1", "the time of the evidence", f.evidence_at)
@@ -100,25 +102,45 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
     limits, blast = q.limits, q.change.blast
     standing = f.guard.value.standing
     if f.guard.value.acts_last_hour >= limits.max_acts_per_hour:
-        return _say("G2", "deny", f"{f.guard.value.acts_last_hour} acts in the last hour; the limit is {limits.max_acts_per_hour}")
+        return _say(
+            "G2",
+            "deny",
+            f"{f.guard.value.acts_last_hour} acts in the last hour; the limit is {limits.max_acts_per_hour}",
+        )
     for pool, count in blast.endpoints_down.items():
         found = q.fleet.pool(pool)
         if found is None:
             return _say("G2", "deny", f"pool {pool} is not in the inventory")
         down = count + sum(s.endpoints_down.get(pool, 0) for s in standing)
         if down > limits.max_endpoints_down:
-            return _say("G2", "deny", f"{down} endpoints of {pool} would be out; the limit is {limits.max_endpoints_down}")
+            return _say(
+                "G2", "deny", f"{down} endpoints of {pool} would be out; the limit is {limits.max_endpoints_down}"
+            )
         if down / len(found.endpoints) > limits.max_share_down + 1e-9:
-            return _say("G2", "deny", f"{down} of {len(found.endpoints)} endpoints of {pool} would be out; the limit is {limits.max_share_down:.0%}")
+            return _say(
+                "G2",
+                "deny",
+                f"{down} of {len(found.endpoints)} endpoints of {pool} would be out; the limit is {limits.max_share_down:.0%}",
+            )
     for route, share in blast.share_moved.items():
         total = share + sum(s.share_moved.get(route, 0.0) for s in standing)
         if share > limits.largest_increment + 1e-9:
-            return _say("G2", "deny", f"{share:.0%} of {route} at once; the largest increment is {limits.largest_increment:.0%}")
+            return _say(
+                "G2", "deny", f"{share:.0%} of {route} at once; the largest increment is {limits.largest_increment:.0%}"
+            )
         if total > limits.largest_share + 1e-9:
             return _say("G2", "deny", f"{total:.0%} of {route} would be moved; the limit is {limits.largest_share:.0%}")
     if blast.refused_share > limits.largest_increment + 1e-9:
-        return _say("G2", "deny", f"{blast.refused_share:.0%} more refused at once; the largest increment is {limits.largest_increment:.0%}")
-    return _say("G2", "allow", f"{blast.endpoints} endpoint(s) out, {blast.largest_share:.0%} of traffic, {len(standing)} standing")
+        return _say(
+            "G2",
+            "deny",
+            f"{blast.refused_share:.0%} more refused at once; the largest increment is {limits.largest_increment:.0%}",
+        )
+    return _say(
+        "G2",
+        "allow",
+        f"{blast.endpoints} endpoint(s) out, {blast.largest_share:.0%} of traffic, {len(standing)} standing",
+    )
 
 
 def _pool(q: Question, f: Facts, gate: str, name: str) -> PoolState | GateVerdict:
@@ -159,7 +181,11 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
         spec = q.fleet.pool(pool)
         room = left * (spec.tokens_per_second if spec else 0.0)
         if state.load_tps > room:
-            return _say("G3", "deny", f"{pool} is asked for {state.load_tps:.0f} tokens/s and the {left} endpoint(s) left can serve {room:.0f}")
+            return _say(
+                "G3",
+                "deny",
+                f"{pool} is asked for {state.load_tps:.0f} tokens/s and the {left} endpoint(s) left can serve {room:.0f}",
+            )
         notes.append(f"{pool} carries {state.load_tps:.0f} of {room:.0f} tokens/s")
     for pool, extra in blast.reserved_tps.items():
         state = _pool(q, f, "G3", pool)
@@ -170,7 +196,9 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
         route = q.fleet.route_of(pool)
         limit = state.capacity_tps * (route.target_utilisation if route else 0.8)
         if state.load_tps + extra > limit:
-            return _say("G3", "deny", f"{pool} would carry {state.load_tps + extra:.0f} tokens/s; {limit:.0f} is its limit")
+            return _say(
+                "G3", "deny", f"{pool} would carry {state.load_tps + extra:.0f} tokens/s; {limit:.0f} is its limit"
+            )
         notes.append(f"{pool} would carry {state.load_tps + extra:.0f} of {limit:.0f} tokens/s")
     return _say("G3", "allow", "; ".join(notes) or "nothing receives more load")
 
@@ -209,7 +237,9 @@ def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
             return left.model_copy(update={"outcome": "deny"})
         least = minimum(q.policy, state.endpoints)
         if left < least:
-            return _say("G5", "deny", f"{left} of {state.endpoints} endpoints of {pool} would answer; {least} is the minimum")
+            return _say(
+                "G5", "deny", f"{left} of {state.endpoints} endpoints of {pool} would answer; {least} is the minimum"
+            )
         notes.append(f"{left} of {state.endpoints} in {pool} go on answering (minimum {least})")
     for pool in q.change.blast.reserved_tps:
         state = _pool(q, f, "G5", pool)
@@ -231,7 +261,9 @@ def g7_approval(q: Question, f: Facts) -> GateVerdict:
     if isinstance(q.change, Change) and (
         q.change.blast.largest_share > env.largest_share + 1e-9 or q.change.blast.endpoints > env.largest_endpoints
     ):
-        return _say("G7", "deny", f"the change ({q.change.note or 'no note'}) is outside of the plan's envelope {env.digest}")
+        return _say(
+            "G7", "deny", f"the change ({q.change.note or 'no note'}) is outside of the plan's envelope {env.digest}"
+        )
     rule = q.for_class
     if rule.mode == "observe":
         return _say("G7", "allow", "observe mode: decided and recorded, nothing is touched")

@@ -55,12 +55,17 @@ class Guard:
                 await self._look_after()
             await self._tell()
             if self._handled >= CONTINUE_AFTER and not self._outbox and workflow.all_handlers_finished():
-                workflow.continue_as_new(GuardStart(domain=start.domain, state=self._state, look_every_s=start.look_every_s))
+                workflow.continue_as_new(
+                    GuardStart(domain=start.domain, state=self._state, look_every_s=start.look_every_s)
+                )
 
     def _busy(self) -> bool:
         ready = self._state.lock is None and self._state.dirty is None and bool(self._state.queue)
-        return ready or bool(self._outbox) or self._look or (
-            self._handled >= CONTINUE_AFTER and workflow.all_handlers_finished()
+        return (
+            ready
+            or bool(self._outbox)
+            or self._look
+            or (self._handled >= CONTINUE_AFTER and workflow.all_handlers_finished())
         )
 
     async def _tell(self) -> None:
@@ -85,7 +90,9 @@ class Guard:
         owners = sorted({(o, "") for o in self._state.owners.values()})
         for owner, run in held + [o for o in owners if o[0] not in {h[0] for h in held}]:
             found: Holder = await workflow.execute_activity_method(
-                ReaperActivities.describe, ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run), **QUICK,
+                ReaperActivities.describe,
+                ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run),
+                **QUICK,
                 summary=f"Is {owner} still open?",
             )
             if found.state != "closed":
@@ -96,7 +103,9 @@ class Guard:
             if mine:
                 self._state.dirty = f"{owner} closed without releasing the domain"
             reaped = await workflow.execute_activity_method(
-                ReaperActivities.reap, ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run), **QUICK,
+                ReaperActivities.reap,
+                ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run),
+                **QUICK,
                 summary=f"Tell people what {owner} left standing",
             )
             workflow.logger.warning("reaped %s: %s", owner, reaped.told)
@@ -156,9 +165,7 @@ class Guard:
     def settled(self, receipt_id: str) -> None:
         """From `interlock undo`, or from a person who adopts what stands."""
         self._handled += 1
-        self._state.release(
-            Release(case="", workflow_id="", applied=True, removed=(receipt_id,), at=workflow.now())
-        )
+        self._state.release(Release(case="", workflow_id="", applied=True, removed=(receipt_id,), at=workflow.now()))
 
     @workflow.query(description="Lock, queue, standing receipts, counters, halt.")
     def view(self) -> GuardView:
@@ -167,4 +174,3 @@ class Guard:
 
     def _news(self, kind: Any) -> News:
         return News(kind=kind, domain=self._state.domain, why=self._state.halted or "")
-

@@ -1,0 +1,215 @@
+"""The running case: its record, its inbox, its people, and the page that shows it. No decision is taken here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+
+from activities.attest import AttestActivities
+from activities.casebook import CasebookActivities
+from runbooks.detection import Detection, guard_id
+from runbooks.guard import News, Release
+from runbooks.people import Attested, AttestRequest, Pending, Rights, TellRequest
+from runbooks.plan import CheckResult, Diagnosis
+from runbooks.record import CaseRecord, Event, Judged, State
+from workflows import details
+from workflows.retries import QUICK
+
+CLASS = SearchAttributeKey.for_keyword("InterlockClass")
+STATE = SearchAttributeKey.for_keyword("InterlockState")
+SERVICE = SearchAttributeKey.for_keyword("InterlockService")
+LEVER = SearchAttributeKey.for_keyword("InterlockLever")
+Stop = Literal["aborted", "replan", "resolved"]
+
+
+def readable(error: ValidationError) -> str:
+    """The first problem of a payload in one sentence that names the field."""
+    first = error.errors()[0]
+    field = ".".join(str(p) for p in first["loc"]) or "the payload"
+    return f"{field}: {first['msg']}"
+
+
+class CaseFile:
+    """State shared by the parts of a Remediation."""
+
+    def __init__(self, case: str, now: datetime) -> None:
+        info = workflow.info()
+        self.record = CaseRecord(case=case, workflow_id=info.workflow_id, run_id=info.run_id, opened_at=now)
+        self.inbox: list[Detection] = []
+        self.detections: dict[str, Detection] = {}
+        self.news: list[News] = []
+        self.bell = 0
+        self.heard = 0
+        self.attested_upto = 0
+        self.diagnosis: Diagnosis | None = None
+        self.pending: Pending | None = None
+        self.approvals: dict[str, Attested] = {}
+        self.rejected: Attested | None = None
+        self.nonces: set[str] = set()
+        self.taken_by = ""
+        self.aborted_by = ""
+        self.state: State = "triage"
+        self.waiting = ""
+        self.plan_again = False
+
+    # --- what the page and the search show -------------------------------------------------------------------------
+
+    def show(self, state: State | None = None, waiting: str = "") -> None:
+        """Sets the state and renders the page."""
+        self.waiting = waiting
+        if state is not None and state != self.state:
+            self.state = state
+            workflow.upsert_search_attributes([STATE.value_set(state)])
+        workflow.set_current_details(details.page(self.record, self.state, waiting))
+
+    def note(self, what: str, text: str) -> None:
+        """A line of the timeline."""
+        self.record.timeline.append(Event(at=workflow.now(), what=what, text=text[:400]))
+        workflow.set_current_details(details.page(self.record, self.state, self.waiting))
+
+    def judged(self, step: str, purpose: str, result: CheckResult) -> None:
+        """Keeps a verdict; the same verdict of the same gates again is kept once."""
+        guard = f"{result.guard}: {result.guard_why}" if result.guard != "none" else ""
+        self.record.verdicts.append(
+            Judged(at=workflow.now(), step=step, purpose=purpose, verdict=result.verdict, guard=guard)
+        )
+        self.note(
+            f"gates: {result.verdict.outcome}", f"{step} ({purpose}): {result.verdict.because()}; {guard}".rstrip("; ")
+        )
+
+    # --- detections ------------------------------------------------------------------------------------------------
+
+    def take_in(self, raw: Any) -> str:
+        """One detection into the inbox. Returns what is wrong with it, or nothing."""
+        try:
+            detection = raw if isinstance(raw, Detection) else Detection.model_validate(raw)
+        except ValidationError as error:
+            return readable(error)
+        if detection.received_at is None:
+            detection = detection.model_copy(update={"received_at": workflow.now()})
+        self.inbox.append(detection)
+        return ""
+
+    def merge(self) -> None:
+        """Empties the inbox into the set of fingerprints. A graver or a new one makes the case plan again."""
+        while self.inbox:
+            new = self.inbox.pop(0)
+            old = self.detections.get(new.key)
+            if old is not None and new.observed_at < old.observed_at:
+                continue  # re-ordered on the way: the newer word counts
+            graver = max((d.severity.rank for d in self.detections.values()), default=-1) < new.severity.rank
+            self.detections[new.key] = new
+            if old is None or old.status != new.status:
+                self.note(f"alert {new.status}", f"{new.alert} by {new.detector}")
+            if new.status == "firing" and (old is None or old.status == "resolved" or graver):
+                self.plan_again = True
+        self.record.detections = list(self.detections.values())
+
+    def firing(self) -> tuple[Detection, ...]:
+        """What fires now."""
+        return tuple(d for d in self.detections.values() if d.status == "firing")
+
+    # --- people ----------------------------------------------------------------------------------------------------
+
+    def rights(self) -> Rights:
+        """Who may decide: the class's policy; before the diagnosis, nobody unverified."""
+        if self.diagnosis is None:
+            return Rights(group="sre-oncall", quorum=1, accept_unverified=False)
+        rule = self.diagnosis.policy
+        return Rights(group=rule.approvers, quorum=rule.quorum, accept_unverified=rule.accept_unverified)
+
+    async def attest(self) -> None:
+        """Reads what people sent by signal, from the history, and takes it in."""
+        self.heard = self.bell
+        request = AttestRequest(
+            after_event_id=self.attested_upto, rights=self.rights(), pending=self.pending, now=workflow.now()
+        )
+        result = await workflow.execute_activity_method(
+            AttestActivities.attest, request, **QUICK, summary="Who decided what?"
+        )
+        self.attested_upto = max(self.attested_upto, result.last_event_id)
+        for decision in result.decisions:
+            self.hear(decision)
+
+    def hear(self, one: Attested) -> None:
+        """Takes one judged decision in."""
+        self.record.decisions.append(one)
+        who = f"{one.who}{'' if one.verified else ' (unverified)'}"
+        if not one.accepted:
+            self.note(f"{one.action} refused", f"{who}: {one.why}")
+            return
+        self.note(
+            one.action if one.action != "decide" else ("approved" if one.approve else "rejected"),
+            f"{who}: {one.reason}",
+        )
+        match one.action:
+            case "decide" if one.approve:
+                self.approvals[one.who] = one
+                if self.pending is not None:
+                    self.pending = self.pending.model_copy(update={"already": (*self.pending.already, one.who)})
+            case "decide":
+                self.rejected = one
+            case "takeover":
+                self.taken_by = who
+            case "hand_back":
+                self.taken_by = ""
+                self.plan_again = True
+            case "abort":
+                self.aborted_by = who
+
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    async def wait(self, seconds: float, why: str, until: Callable[[], bool] = lambda: False) -> bool:
+        """Waits for something to happen: an alert, a person, news of the Guard, `until`. False when the time is up."""
+
+        def stirred() -> bool:
+            return bool(self.inbox) or self.bell > self.heard or bool(self.news) or bool(self.aborted_by) or until()
+
+        try:
+            await workflow.wait_condition(
+                stirred, timeout=timedelta(seconds=max(seconds, 0.05)), timeout_summary=why[:200]
+            )
+        except TimeoutError:
+            return False
+        return True
+
+    async def safe_point(self) -> Stop | None:
+        """Between two acts: hear people, merge alerts; while a person has the case, wait for him."""
+        while True:
+            if self.bell > self.heard:
+                await self.attest()
+            self.merge()
+            if self.aborted_by:
+                return "aborted"
+            if self.taken_by:
+                self.show("taken_over")
+                await self.wait(3600, f"{self.taken_by} has this case", lambda: not self.taken_by)
+                self.news.clear()
+                continue
+            if not self.firing():
+                return "resolved"
+            return "replan" if self.plan_again else None
+
+    # --- telling ---------------------------------------------------------------------------------------------------
+
+    async def page_people(self, key: str, title: str, body: str) -> str:
+        """Pages, and does not go on before somebody's system has taken it. Returns its reference."""
+        target = self.record.target.id if self.record.target else self.record.workflow_id
+        told = await workflow.execute_activity_method(
+            CasebookActivities.tell,
+            TellRequest(dedup_key=f"{target}/{key}", title=title[:200], body=body),
+            **QUICK,
+            summary=f"Tell people: {title}"[:200],
+        )
+        self.note("people told", f"{title} ({told.reference})")
+        return f"people told by {told.channel} ({told.reference})"
+
+    async def release(self, domain: str, release: Release) -> None:
+        """Gives the domain back. A Guard that is gone has no lock to give back."""
+        handle = workflow.get_external_workflow_handle(guard_id(domain))
+        await handle.signal("release", release)

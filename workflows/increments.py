@@ -1,0 +1,208 @@
+"""One change under one lock: check → permit → apply → verify → release. Used alike to act, to undo and to restore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from activities.safety import SafetyActivities
+from runbooks.change import Blast, Change, Permit, Receipt
+from runbooks.facts import StandingReceipt
+from runbooks.guard import Release
+from runbooks.plan import ApplyRequest, CheckRequest, CheckResult, Effect, PlannedStep, Sample, VerifyRequest
+from runbooks.record import StepRecord
+from workflows import levers
+from workflows.casefile import CaseFile
+from workflows.retries import CHECK
+
+Purpose = Literal["act", "undo", "restore"]
+
+
+@dataclass
+class Acted:
+    """What became of an apply: a receipt, or why there is none. `uncertain`: people own it now."""
+
+    receipt: Receipt | None = None
+    why: str = ""
+    uncertain: bool = False
+
+
+def merged(first: Receipt | None, latest: Receipt) -> Receipt:
+    """A step's increments as one receipt: before the first, after the last."""
+    if first is None:
+        return latest
+    before, after = dict(latest.before), dict(latest.after)
+    before.update(first.before)
+    after = {**first.after, **after}
+    blast = Blast(
+        endpoints_down=_sum_int(first.blast.endpoints_down, latest.blast.endpoints_down),
+        share_moved=_sum(first.blast.share_moved, latest.blast.share_moved),
+        refused_share=first.blast.refused_share + latest.blast.refused_share,
+        reserved_tps=_sum(first.blast.reserved_tps, latest.blast.reserved_tps),
+    )
+    return latest.model_copy(update={"before": before, "after": after, "blast": blast})
+
+
+def _sum(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in {**a, **b}}
+
+
+def _sum_int(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
+    return {k: a.get(k, 0) + b.get(k, 0) for k in {**a, **b}}
+
+
+class Increments:
+    """The few moves that every step, undo and restore is made of."""
+
+    def __init__(self, case: CaseFile) -> None:
+        self.case = case
+        self._attempt = 0
+
+    def domain(self, step: PlannedStep) -> str:
+        """The domain that the step changes."""
+        return step.domains[0]
+
+    async def check(
+        self,
+        step: PlannedStep,
+        purpose: Purpose,
+        increment: int,
+        receipt: Receipt | None = None,
+        share_back: float = 1.0,
+    ) -> CheckResult | None:
+        """All gates, once. None when the facts or the Guard could not be had at all: nothing may happen then."""
+        case = self.case
+        assert case.record.target is not None
+        assert case.diagnosis is not None
+        self._attempt += 1
+        approved = case.approvals if purpose == "act" else {}
+        request = CheckRequest(
+            case=case.record.case,
+            workflow_id=case.record.workflow_id,
+            target=case.record.target,
+            failure_class=case.diagnosis.classification.failure_class,
+            detections=tuple(case.detections.values()),
+            step=step,
+            increment=increment,
+            attempt=self._attempt,
+            purpose=purpose,
+            receipt=receipt,
+            share_back=share_back,
+            approvers=tuple(approved),
+            approval_verified=bool(approved) and all(a.verified for a in approved.values()),
+            approval_digest=case.pending.digest if case.pending and approved else "",
+            approval_expires_at=case.pending.expires_at if case.pending and approved else None,
+            observe=case.diagnosis.policy.mode == "observe",
+        )
+        try:
+            result = await workflow.execute_local_activity_method(
+                SafetyActivities.check, request, **CHECK, summary=f"Gates: {purpose} {step.id}"
+            )
+        except ActivityError as error:
+            case.note("check failed", str(error.cause or error))
+            return None
+        case.judged(step.id, purpose, result)
+        return result
+
+    async def apply(self, step: PlannedStep, change: Change, permit: Permit) -> Acted:
+        """Acts under the permit. Whatever is not plainly applied or plainly refused is read back."""
+        case = self.case
+        assert case.record.target is not None
+        lever = levers.acting(step.step)
+        assert lever is not None
+        request = ApplyRequest(
+            case=case.record.case,
+            workflow_id=case.record.workflow_id,
+            target_id=case.record.target.id,
+            step=step,
+            change=change,
+            permit=permit,
+        )
+        what = f"{permit.purpose} {step.step.lever}: {change.note or change.after}"
+        try:
+            receipt = await levers.apply(request, lever, what)
+        except ActivityError as error:
+            cause = error.cause
+            if isinstance(cause, ApplicationError) and cause.type == "Refused":
+                return Acted(why=str(cause.message))
+            back = await levers.read_back(request, lever)
+            case.note("read back", f"{back.state}: {back.why} (after: {cause or error})")
+            if back.state == "not_applied":
+                return Acted(why=f"not applied: {cause or error}")
+            if back.state == "unknown" or back.receipt is None:
+                return Acted(why=back.why, uncertain=True)
+            receipt = back.receipt
+        case.note(f"{permit.purpose}: {step.step.lever}", change.note or _short(change))
+        return Acted(receipt=receipt)
+
+    async def verify(self, step: PlannedStep, receipt: Receipt, baseline: dict[str, float]) -> Effect:
+        """Samples until Better holds for the soak, or Worse, or the time is up. A person who takes over ends it."""
+        case = self.case
+        lever = levers.acting(step.step)
+        assert lever is not None
+        assert step.verify is not None
+        since = workflow.now()
+        end = since + timedelta(seconds=step.verify.deadline_s + 2 * step.verify.every_s)
+        samples: tuple[Sample, ...] = ()
+        while True:
+            request = VerifyRequest(
+                step=step, receipt=receipt, since=since, now=workflow.now(), baseline=baseline, samples=samples
+            )
+            try:
+                tick = await levers.verify(request, lever)
+            except ActivityError as error:
+                tick = Effect(outcome="pending", why=f"a tick was lost: {error.cause or error}")
+            samples += tick.samples
+            if tick.outcome != "pending":
+                return tick.model_copy(update={"samples": samples[-3 * len(step.indicators) :]})
+            if workflow.now() >= end:
+                return Effect(
+                    outcome="cannot_tell", why=f"no verdict by the deadline; {tick.why}", samples=samples[-3:]
+                )
+            await workflow.sleep(step.verify.every_s, summary=f"Soak: {tick.why}"[:200])
+            if case.bell > case.heard:
+                await case.attest()
+            if case.taken_by:
+                return Effect(outcome="cannot_tell", why=f"{case.taken_by} took over while it was verified")
+
+    async def release(self, step: PlannedStep, record: StepRecord, applied: bool, ineffective: bool = False) -> None:
+        """Gives the lock back, and says what of this step now stands."""
+        case = self.case
+        assert case.record.target is not None
+        rid = f"{case.record.case}/{step.id}"
+        standing = record.standing
+        target = case.record.target.id
+        await case.release(
+            self.domain(step),
+            Release(
+                case=case.record.case,
+                workflow_id=case.record.workflow_id,
+                applied=applied,
+                stands=standing_receipt(rid, standing) if standing else None,
+                removed=() if standing else (rid,),
+                ineffective=f"{step.step.lever}|{target}" if ineffective else "",
+                at=workflow.now(),
+            ),
+        )
+
+
+def standing_receipt(rid: str, receipt: Receipt) -> StandingReceipt:
+    """How the Guard counts what stands."""
+    return StandingReceipt(
+        receipt_id=rid,
+        case=receipt.case,
+        lever=receipt.lever,
+        target_id=receipt.target_id,
+        endpoints_down=receipt.blast.endpoints_down,
+        share_moved=receipt.blast.share_moved,
+        reserved_tps=receipt.blast.reserved_tps,
+        since=receipt.acted_at,
+    )
+
+
+def _short(change: Change) -> str:
+    return ", ".join(f"{k} {change.before.get(k)} → {v}" for k, v in change.after.items() if change.before.get(k) != v)

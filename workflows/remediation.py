@@ -1,0 +1,365 @@
+"""Remediation: one per target. The spine: diagnose; per step check → apply → verify → undo if worse; stand; restore; close."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from activities.attest import AttestActivities
+from activities.casebook import CasebookActivities
+from activities.triage import TriageActivities
+from runbooks.claims import SignedClaim
+from runbooks.decisions import mismatch
+from runbooks.guard import News
+from runbooks.levers import Page
+from runbooks.people import Action, Attested, ClaimRequest, CloseRequest
+from runbooks.plan import PlannedStep, TriageRequest
+from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord
+from workflows.casefile import CLASS, LEVER, SERVICE, CaseFile
+from workflows.increments import Increments
+from workflows.retries import PURE, QUICK
+from workflows.standing import Standing
+from workflows.steps import StepRun
+
+
+@workflow.defn(name="Remediation")
+class Remediation:
+    """Durable mitigation of one target, from the first detection to closed."""
+
+    def __init__(self) -> None:
+        self._round = 1
+        self._early: list[Any] = []
+        self._case: CaseFile | None = None
+
+    @workflow.run
+    async def run(self, raw: Any = None) -> CaseResult:
+        """`raw` is loosely typed on purpose: a wrong payload must close the case with its reason, not fail its tasks for ever."""
+        while True:
+            case = self._open()
+            result = await self._one_round(case, raw)
+            raw = None
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            # No await between this look and the return: an alert that comes later starts the next run instead.
+            if not case.inbox and workflow.all_handlers_finished():
+                return result
+            self._early = list(case.inbox)
+            self._round += 1
+
+    def _open(self) -> CaseFile:
+        info = workflow.info()
+        case = CaseFile(f"{info.workflow_id}#{info.first_execution_run_id[:8]}.{self._round}", workflow.now())
+        if self._case is not None:
+            case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard
+            case.nonces = self._case.nonces
+        self._case = case
+        return case
+
+    async def _one_round(self, case: CaseFile, raw: Any) -> CaseResult:
+        refused = case.take_in(raw) if raw is not None else ""
+        while self._early:
+            refused = case.take_in(self._early.pop(0)) or refused
+        if not case.inbox:
+            why = refused or "it was started without a detection"
+            await case.page_people("refused-input", "A detection could not be read", why)
+            return await self._close(case, "refused_input", why)
+        if refused:
+            case.note("input refused", refused)
+        return await self._remediate(case)
+
+    async def _remediate(self, case: CaseFile) -> CaseResult:
+        if await self._misdirected(case):
+            return await self._close(case, "forwarded", "it was about another target, and was forwarded")
+        moves = Increments(case)
+        case.merge()
+        stood: list[Standing] = []
+        while True:
+            outcome, why = await self._plan_and_act(case, moves, stood)
+            if outcome is not None:
+                return await self._close(case, outcome, why)
+
+    async def _misdirected(self, case: CaseFile) -> bool:
+        """Forwards what is not about this workflow's target. True when nothing is left for this one."""
+        mine = []
+        for detection in case.inbox:
+            if detection.workflow_id == case.record.workflow_id:
+                mine.append(detection)
+                continue
+            await workflow.execute_activity_method(
+                CasebookActivities.forward, detection, **QUICK, summary=f"Forward to {detection.workflow_id}"[:200]
+            )
+            case.note("forwarded", detection.workflow_id)
+        case.inbox = mine
+        if mine:
+            case.record.target = mine[0].target
+        return not mine
+
+    async def _plan_and_act(
+        self, case: CaseFile, moves: Increments, stood: list[Standing]
+    ) -> tuple[Outcome | None, str]:
+        """One plan. (None, …): plan again."""
+        if not case.firing() and not stood:
+            return "self_resolved", "all its alerts resolved before anything was done"
+        case.plan_again = False
+        if case.firing():
+            await self._diagnose(case)
+        if stood and not case.firing():
+            return await self._stand(case, stood, proven=False)
+        assert case.diagnosis is not None
+        for step in case.diagnosis.plan.steps:
+            if isinstance(step.step, Page):
+                owner = await case.page_people(
+                    f"{case.diagnosis.plan.failure_class}/{step.id}", step.step.summary, _story(case)
+                )
+                case.record.owner = owner
+                return "paged", step.step.summary
+            end, run = await self._step(case, moves, step)
+            if run.record.standing is not None:
+                stood.append(Standing(case, moves, step, run.record))
+            if end in ("mitigated", "kept") and run.record.standing is not None:
+                return await self._stand(case, stood, proven=end == "mitigated")
+            if end == "observed":
+                return "observed", "observe mode: decided and recorded, nothing was touched"
+            if end == "replan":
+                return None, ""
+            if end == "resolved":
+                return "self_resolved", "all its alerts resolved before anything was done"
+            if end == "aborted":
+                return await self._ended(case, stood, "aborted")
+            if end == "uncertain":
+                return "paged", f"{step.step.lever} may or may not have been applied"
+        case.record.owner = await case.page_people(
+            f"{case.diagnosis.plan.failure_class}/exhausted", "The runbook has no further step", _story(case)
+        )
+        return "paged", "no step of the runbook could be done"
+
+    async def _diagnose(self, case: CaseFile) -> None:
+        request = TriageRequest(detections=tuple(case.detections.values()), now=workflow.now())
+        diagnosis = await workflow.execute_local_activity_method(
+            TriageActivities.diagnose, request, **PURE, summary="Classify and plan"
+        )
+        case.diagnosis = diagnosis
+        found, record = diagnosis.classification, case.record
+        record.classification, record.runbook, record.policy = found, diagnosis.plan.runbook, diagnosis.plan.policy
+        record.mode, record.why = diagnosis.policy.mode, diagnosis.plan.why
+        service = record.target.service if record.target and record.target.service else ""
+        workflow.upsert_search_attributes([CLASS.value_set(found.failure_class), SERVICE.value_set(service)])
+        case.note("classified", f"{found.failure_class} by rule {found.rule}; plan: {diagnosis.plan.title}")
+
+    async def _step(self, case: CaseFile, moves: Increments, step: PlannedStep) -> tuple[str, StepRun]:
+        workflow.upsert_search_attributes([LEVER.value_set(step.step.lever)])
+        run = StepRun(case, moves, step)
+        return await run.run(), run
+
+    async def _stand(self, case: CaseFile, stood: list[Standing], proven: bool) -> tuple[Outcome | None, str]:
+        """Time to mitigate stops here. What stands is watched until it can be restored."""
+        if proven and case.record.mitigated_at is None:
+            case.record.mitigated_at = workflow.now()
+            case.note("mitigated", f"{stood[-1].step.step.lever}: {stood[-1].step.envelope.direction}")
+        end = await stood[-1].run()
+        if end == "restored":
+            stood.pop()
+            if stood:
+                return await self._stand(case, stood, proven=False)
+            if case.firing():
+                return None, ""
+            case.record.restored_at = workflow.now()
+            return "restored", "the fault is gone and everything is back to normal"
+        if end == "replan":
+            return None, ""
+        return await self._ended(case, stood, end)
+
+    async def _ended(self, case: CaseFile, stood: list[Standing], end: str) -> tuple[Outcome, str]:
+        """An abort, or a change that could not be restored: taken back, or owned by a named person or by who was told."""
+        if end == "aborted":
+            left = [s for s in stood if not await s.take_back()]
+            if not left:
+                return "aborted", f"aborted by {case.aborted_by}; nothing of it stands"
+            case.record.owner = case.aborted_by
+            await case.page_people("aborted", "An aborted case left changes standing", _story(case))
+            return "adopted", f"aborted by {case.aborted_by}, who owns what stands"
+        return "adopted", f"what stands is owned by: {case.record.owner}"
+
+    async def _close(self, case: CaseFile, outcome: Outcome, why: str) -> CaseResult:
+        """The lock is free by now. First the record, then people are told, then the end."""
+        case.show("closing")
+        record = case.record
+        record.outcome, record.why, record.closed_at = outcome, why, workflow.now()
+        case.note("closed", f"{outcome}: {why}")
+        await workflow.execute_activity_method(
+            CasebookActivities.close,
+            CloseRequest(
+                case=record.case,
+                workflow_id=record.workflow_id,
+                record=record.model_dump_json(),
+                settle=_settled(record),
+            ),
+            **QUICK,
+            summary="Write the record",
+        )
+        if outcome in ("restored", "observed", "aborted"):
+            await case.page_people(f"{record.case}/closed", f"Closed: {outcome}", why)
+        case.show("closed")
+        found = record.classification
+        return CaseResult(
+            case=record.case,
+            outcome=outcome,
+            failure_class=found.failure_class if found else "",
+            lever=_lever(record),
+            why=why,
+            restored=outcome == "restored",
+        )
+
+    # --- doors -----------------------------------------------------------------------------------------------------
+
+    @workflow.signal(description="A detector says more about this target: one Detection as JSON.")
+    def detect(self, raw: Any) -> None:
+        """Only takes in; the spine looks at its next safe point."""
+        if self._case is None:
+            self._early.append(raw)
+            return
+        wrong = self._case.take_in(raw)
+        if wrong:
+            self._case.note("input refused", wrong)
+
+    @workflow.signal(
+        description='Decide on the waiting step: {"step": "…", "plan": "…", "decision": "approve", "reason": "…"}'
+    )
+    def decide(self, raw: Any = None) -> None:
+        """A doorbell: what counts is read from the history, with its sender."""
+        self._ring()
+
+    @workflow.signal(description='I am on it: Interlock stops acting on this case. {"reason": "…"}')
+    def takeover(self, raw: Any = None) -> None:
+        """A doorbell."""
+        self._ring()
+
+    @workflow.signal(description='Interlock may go on with this case. {"reason": "…"}')
+    def hand_back(self, raw: Any = None) -> None:
+        """A doorbell."""
+        self._ring()
+
+    @workflow.signal(description='Take back what stands and close this case. {"reason": "…"}')
+    def abort(self, raw: Any = None) -> None:
+        """A doorbell."""
+        self._ring()
+
+    @workflow.signal(description="News of the Guard (not for people).")
+    def guard_news(self, news: News) -> None:
+        """A ticket's turn, a halt, a resume: whatever waits looks again."""
+        if self._case is not None:
+            self._case.news.append(news)
+
+    def _ring(self) -> None:
+        if self._case is not None:
+            self._case.bell += 1
+
+    @workflow.update(name="decide", description="For Interlock's own API and command line (a signed claim).")
+    async def decide_claim(self, claim: SignedClaim) -> Attested:
+        """A decision of a person whose token our API has verified."""
+        return await self._claimed(claim)
+
+    @workflow.update(name="takeover", description="For Interlock's own API and command line (a signed claim).")
+    async def takeover_claim(self, claim: SignedClaim) -> Attested:
+        """ "I am on it"."""
+        return await self._claimed(claim)
+
+    @workflow.update(name="hand_back", description="For Interlock's own API and command line (a signed claim).")
+    async def hand_back_claim(self, claim: SignedClaim) -> Attested:
+        """Interlock may go on."""
+        return await self._claimed(claim)
+
+    @workflow.update(name="abort", description="For Interlock's own API and command line (a signed claim).")
+    async def abort_claim(self, claim: SignedClaim) -> Attested:
+        """Take back what stands, and close."""
+        return await self._claimed(claim)
+
+    async def _claimed(self, claim: SignedClaim) -> Attested:
+        case = self._case
+        assert case is not None
+        case.nonces.add(claim.nonce)
+        request = ClaimRequest(claim=claim, rights=case.rights(), pending=case.pending, now=workflow.now())
+        try:
+            judged = await workflow.execute_local_activity_method(
+                AttestActivities.check_claim, request, **PURE, summary=f"{claim.action} by {claim.who}"[:200]
+            )
+        except ActivityError as error:
+            raise ApplicationError(str(error.cause or error), type="Refused") from error
+        case.hear(judged)
+        return judged
+
+    @decide_claim.validator
+    def _decide_fits(self, claim: SignedClaim) -> None:
+        self._fits("decide", claim)
+
+    @takeover_claim.validator
+    def _takeover_fits(self, claim: SignedClaim) -> None:
+        self._fits("takeover", claim)
+
+    @hand_back_claim.validator
+    def _hand_back_fits(self, claim: SignedClaim) -> None:
+        self._fits("hand_back", claim)
+
+    @abort_claim.validator
+    def _abort_fits(self, claim: SignedClaim) -> None:
+        self._fits("abort", claim)
+
+    def _fits(self, action: Action, claim: SignedClaim) -> None:
+        """Shape and state; the signature is an activity's matter. A refusal here enters no history."""
+        case = self._case
+        if case is None or case.state in ("closing", "closed"):
+            raise ValueError("this case is closing: there is nothing to decide any more")
+        if claim.action != action:
+            raise ValueError(f"the claim is for {claim.action}, this is {action}")
+        if claim.case != case.record.workflow_id:
+            raise ValueError(f"this claim is about {claim.case}, not about {case.record.workflow_id}")
+        if claim.nonce in case.nonces:
+            raise ValueError("this claim was used before: send the decision again")
+        if action == "decide" and (wrong := mismatch(claim.model_dump(), case.pending, workflow.now())):
+            raise ValueError(wrong)
+
+    @workflow.query(description="State, class, what waits for whom, timeline.")
+    def status(self) -> dict[str, Any]:
+        """For the command line, the API and the demo."""
+        case = self._case
+        if case is None:
+            return {"state": "starting"}
+        record = case.record
+        waiting = None
+        if case.pending is not None and case.state == "waiting_approval":
+            waiting = {**case.pending.model_dump(mode="json"), **case.rights().model_dump()}
+        found = record.classification
+        return {
+            "case": record.case,
+            "state": case.state,
+            "target": record.target.id if record.target else "",
+            "class": found.failure_class if found else "",
+            "outcome": record.outcome or "",
+            "why": record.why,
+            "waiting": waiting,
+            "taken_by": case.taken_by,
+            "timeline": [e.model_dump(mode="json") for e in record.timeline],
+            "record": record.model_dump(mode="json"),
+        }
+
+
+def _settled(record: CaseRecord) -> dict[str, str]:
+    """Receipt id → how it ended, for the journal."""
+    out: dict[str, str] = {}
+    for step in record.steps:
+        for receipt in step.receipts:
+            out[receipt.id] = "restored" if step.standing is None else "adopted"
+    return out
+
+
+def _lever(record: CaseRecord) -> str:
+    """The lever that acted last, if any did."""
+    acted: list[StepRecord] = [s for s in record.steps if s.receipts]
+    return acted[-1].lever if acted else ""
+
+
+def _story(case: CaseFile) -> str:
+    """What a person who is woken needs: what fires, what was tried, why it ended."""
+    lines = [f"{e.at:%H:%M:%S} {e.what}: {e.text}" for e in case.record.timeline[-15:]]
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""What stands after a mitigation: watched until the fault has been gone long enough, then restored by gated, ramped steps."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from runbooks.change import Receipt
+from runbooks.plan import PlannedStep, WatchRequest, WatchResult
+from runbooks.record import StepRecord
+from workflows import details, levers
+from workflows.casefile import CaseFile
+from workflows.increments import Increments, merged
+
+StandEnd = Literal["restored", "aborted", "replan", "kept"]
+RESTORES_AT_MOST = 3
+"""Failed restores before people are asked to look: a fault that comes back each time is not gone."""
+LONGEST_LOOK_S = 300.0
+"""Looks grow rarer up to this, seconds: a case that stands for days must not grow its history."""
+
+
+class Standing:
+    """Watches and restores one step's standing change."""
+
+    def __init__(self, case: CaseFile, moves: Increments, step: PlannedStep, record: StepRecord) -> None:
+        self.case = case
+        self.moves = moves
+        self.step = step
+        self.record = record
+        self._clear_since: datetime | None = None
+        self._back = 0.0
+
+    async def run(self) -> StandEnd:
+        """Until everything is back to normal, or a person or a graver alert ends it."""
+        failed = 0
+        while True:
+            stop = await self._watch()
+            if stop is not None:
+                return stop
+            self.case.show("restoring")
+            if await self._restore():
+                return "restored"
+            failed += 1
+            self._clear_since = None
+            if failed >= RESTORES_AT_MOST:
+                why = f"{self.step.step.lever} could not be taken back {failed} times; it still stands"
+                self.case.record.owner = await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
+                return "kept"
+
+    async def _watch(self) -> Literal["aborted", "replan"] | None:
+        """Returns None once the fault has been gone for `clear_for_s`: no alert fires AND it is measured gone."""
+        every = self.step.restore.every_s
+        pause = every
+        while True:
+            stop = await self.case.safe_point()
+            if stop == "aborted" or stop == "replan":
+                return stop
+            look = await self._look()
+            quiet = not self.case.firing()
+            if look.gone and quiet:
+                now = workflow.now()
+                if self._clear_since is None:
+                    self.case.note("fault gone?", look.detail)
+                self._clear_since = self._clear_since or now
+                pause = every
+                if (now - self._clear_since).total_seconds() >= self.step.restore.clear_for_s:
+                    return None
+            else:
+                self._clear_since = None
+            why = look.detail if quiet else f"{look.detail}; an alert still fires"
+            self.case.show("mitigated", f"✅ {details.esc(self.step.envelope.direction)} stands. {details.esc(why)}")
+            await self.case.wait(pause, f"Stands: {why}")
+            self.case.news.clear()
+            if self._clear_since is None:
+                pause = min(pause * 1.3, LONGEST_LOOK_S)
+
+    async def _look(self) -> WatchResult:
+        assert self.case.record.target is not None
+        request = WatchRequest(target=self.case.record.target, step=self.step, cut=True)
+        try:
+            return await levers.watch(request)
+        except ActivityError as error:
+            return WatchResult(gone=None, detail=f"could not be measured: {error.cause or error}")
+
+    async def _restore(self) -> bool:
+        """The whole ramp. Each part is checked, permitted, applied and verified like any other change."""
+        for share in self.step.restore.ramp:
+            if share <= self._back:
+                continue
+            part = (share - self._back) / (1 - self._back)
+            if not await self._ramp(part):
+                return False
+            self._back = share
+        return True
+
+    async def _ramp(self, part: float) -> bool:
+        stands = self.record.standing
+        if stands is None:
+            return True
+        result = await self.moves.check(self.step, "restore", len(self.record.receipts), stands, part)
+        if result is None or result.permit is None or result.change is None:
+            if result is not None and result.complete:
+                return True
+            await self.moves.release(self.step, self.record, applied=False)
+            await self.case.wait(2, "Restore is not allowed yet")
+            self.case.news.clear()
+            return False
+        acted = await self.moves.apply(self.step, result.change, result.permit)
+        if acted.receipt is None:
+            self.case.note("restore refused", acted.why)
+            await self.moves.release(self.step, self.record, applied=acted.uncertain)
+            return False
+        self.record.receipts.append(acted.receipt)
+        effect = await self.moves.verify(self.step, acted.receipt, {})
+        self.record.effects.append(effect)
+        self.case.note(f"restore: {effect.outcome}", effect.why)
+        if effect.outcome == "better":
+            self.record.standing = _left(stands, acted.receipt)
+            await self.moves.release(self.step, self.record, applied=True)
+            return True
+        return await self._mitigate_again(stands, acted.receipt)
+
+    async def _mitigate_again(self, stands: Receipt, restored: Receipt) -> bool:
+        """The restore did harm or proved nothing: put the mitigation back, and watch on. Always False."""
+        result = await self.moves.check(self.step, "undo", len(self.record.receipts), restored)
+        if result is not None and result.permit is not None and result.change is not None:
+            acted = await self.moves.apply(self.step, result.change, result.permit)
+            if acted.receipt is not None:
+                self.record.receipts.append(acted.receipt)
+                await self.moves.release(self.step, self.record, applied=True)
+                return False
+        # It could not be put back: what stands is now the partly restored state, and people must know.
+        self.record.standing = _left(stands, restored)
+        await self.moves.release(self.step, self.record, applied=True)
+        await self.case.page_people(
+            f"{self.step.id}/restore-harm",
+            "A restore did harm",
+            "It could not be taken back; look at the endpoint now.",
+        )
+        return False
+
+    async def take_back(self) -> bool:
+        """For an abort: back to before at once, by the undo gates. True when nothing stands any more."""
+        stands = self.record.standing
+        if stands is None:
+            return True
+        for _ in range(RESTORES_AT_MOST):
+            result = await self.moves.check(self.step, "undo", len(self.record.receipts), stands)
+            if result is not None and result.permit is not None and result.change is not None:
+                acted = await self.moves.apply(self.step, result.change, result.permit)
+                if acted.receipt is not None:
+                    self.record.receipts.append(acted.receipt)
+                    self.record.standing = None
+                    await self.moves.release(self.step, self.record, applied=True)
+                    return True
+            await workflow.sleep(1, summary="Undo is tried again")
+        await self.moves.release(self.step, self.record, applied=False)
+        return False
+
+
+def _left(stands: Receipt, restored: Receipt) -> Receipt | None:
+    """What still stands after a part of the way back: None when all settings are those of before."""
+    after = {**stands.after, **restored.after}
+    if all(after[k] == stands.before[k] for k in stands.before):
+        return None
+    return merged(None, stands).model_copy(update={"after": after, "permit_id": restored.permit_id})

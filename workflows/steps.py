@@ -1,0 +1,243 @@
+"""One step of the plan, from its first check to its end: increments, approval, undo."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from temporalio import workflow
+
+from runbooks.change import Change, Receipt
+from runbooks.people import Pending
+from runbooks.plan import CheckResult, PlannedStep
+from runbooks.record import StepRecord
+from workflows import details
+from workflows.casefile import CaseFile, Stop
+from workflows.increments import Increments, merged
+
+StepEnd = Literal[
+    "mitigated",
+    "observed",
+    "refused",
+    "undone",
+    "rejected",
+    "expired",
+    "kept",
+    "uncertain",
+    "aborted",
+    "replan",
+    "resolved",
+]
+REFUSED_AT_MOST = 5
+"""An act that the actuator refuses this often in one step is given up: somebody else is changing the same thing."""
+
+
+class StepRun:
+    """Runs one acting step."""
+
+    def __init__(self, case: CaseFile, moves: Increments, step: PlannedStep) -> None:
+        self.case = case
+        self.moves = moves
+        self.step = step
+        self.record = StepRecord(step_id=step.id, lever=step.step.lever)
+        case.record.steps.append(self.record)
+        self._increment = 0
+        self._refused = 0
+        self._waiting_since: datetime | None = None
+
+    async def run(self) -> StepEnd:
+        """Until the step is complete and Better, or has ended some other way. Standing changes stay in the record."""
+        end = await self._run()
+        self.record.end = end
+        self.case.pending = None
+        self.case.approvals = {}
+        return end
+
+    async def _run(self) -> StepEnd:
+        while True:
+            stop = await self.case.safe_point()
+            if stop is not None and (ended := await self._stopped(stop)):
+                return ended
+            self.case.show("checking")
+            result = await self.moves.check(self.step, "act", self._increment)
+            if result is None:
+                if not await self._hold(5, "facts or Guard could not be had"):
+                    return await self._give_up("the facts that the gates need could not be had")
+                continue
+            ended = await self._answer(result)
+            if ended is not None:
+                return ended
+
+    async def _stopped(self, stop: Stop) -> StepEnd | None:
+        """What a safe point asks for. With something standing, a fault that has cleared is the restore's matter."""
+        if stop == "resolved" and self.record.standing is not None:
+            return "mitigated"
+        await self.moves.release(self.step, self.record, applied=False)
+        return stop
+
+    async def _answer(self, result: CheckResult) -> StepEnd | None:
+        """None: go on. Otherwise the step has ended."""
+        outcome = result.verdict.outcome
+        if outcome == "allow" and result.complete:
+            if self.record.standing is not None:
+                return "mitigated"
+            return await self._give_up("nothing is left to change: the settings are already as this step wants them")
+        if outcome == "deny":
+            return await self._give_up(result.verdict.because())
+        if self.case.diagnosis is not None and self.case.diagnosis.policy.mode == "observe":
+            return self._observed(result)
+        if outcome == "ask":
+            return await self._ask(result)
+        if outcome == "hold":
+            until = result.verdict.until or workflow.now() + timedelta(seconds=10)
+            if not await self._hold((until - workflow.now()).total_seconds(), result.verdict.because()):
+                return await self._give_up(f"held too long: {result.verdict.because()}")
+            return None
+        if result.permit is not None and result.change is not None:
+            self._waiting_since = None
+            return await self._act(result, result.change)
+        return await self._guarded(result)
+
+    def _observed(self, result: CheckResult) -> StepEnd:
+        would = f"would {result.verdict.outcome}: {self.step.envelope.direction}"
+        self.case.note("observed", f"{would}; nothing was touched")
+        return "observed"
+
+    async def _guarded(self, result: CheckResult) -> StepEnd | None:
+        """The gates allow, the Guard does not yet."""
+        state: Literal["waiting_domain", "holding"] = "waiting_domain" if result.guard == "queued" else "holding"
+        self.case.show(state, f"⏳ {details.esc(result.guard_why)}")
+        if result.guard == "refused" and result.retry_after_s <= 0:
+            return await self._give_up(result.guard_why)
+        if not await self._hold(max(result.retry_after_s, 0.2), result.guard_why):
+            return await self._give_up(f"held too long: {result.guard_why}")
+        return None
+
+    async def _hold(self, seconds: float, why: str) -> bool:
+        """Waits; False when the step has been held longer than policy allows."""
+        now = workflow.now()
+        self._waiting_since = self._waiting_since or now
+        assert self.case.diagnosis is not None
+        if (now - self._waiting_since).total_seconds() > self.case.diagnosis.timing.hold_limit_s:
+            return False
+        if self.case.state != "waiting_domain":
+            self.case.show("holding", f"⏳ {details.esc(why)}")
+        await self.case.wait(seconds, f"Held: {why}")
+        self.case.news.clear()
+        return True
+
+    async def _give_up(self, why: str) -> StepEnd:
+        self.case.note("step refused", f"{self.step.id}: {why}")
+        await self.moves.release(self.step, self.record, applied=False)
+        return "refused" if self.record.standing is None else "kept"
+
+    # --- approval --------------------------------------------------------------------------------------------------
+
+    async def _ask(self, result: CheckResult) -> StepEnd | None:
+        """Waits for people, durably, holding nothing. On the last approval the gates are asked again."""
+        case = self.case
+        assert case.diagnosis is not None
+        rights, now = case.rights(), workflow.now()
+        if case.pending is None or case.pending.digest != self.step.digest or case.pending.expires_at <= now:
+            case.approvals = {}
+            ends = now + timedelta(seconds=case.diagnosis.policy.approval_ttl_s)
+            case.pending = Pending(step=self.step.id, digest=self.step.digest, expires_at=ends)
+            case.note(
+                "approval asked",
+                f"{self.step.envelope.direction}: {rights.quorum} of {rights.group} until {ends:%H:%M:%S}",
+            )
+        case.rejected = None
+        patience = 5.0
+        had = len(case.approvals)
+        while len(case.approvals) < rights.quorum or len(case.approvals) == had:
+            assert case.pending is not None
+            case.show(
+                "waiting_approval", details.request(result, self.step, case.pending, rights, tuple(case.approvals))
+            )
+            left = (case.pending.expires_at - workflow.now()).total_seconds()
+            if left <= 0:
+                await case.page_people(
+                    f"{self.step.id}/approval-expired",
+                    f"Nobody decided on {self.step.step.lever}",
+                    f"{self.step.envelope.direction} was not approved in time.",
+                )
+                return "expired"
+            woken = await case.wait(min(patience, left), "Waiting for approval", lambda: len(case.approvals) > had)
+            if not woken:
+                # A signal that does not decode rings no bell: look from time to time, so that its sender gets an answer.
+                patience = min(patience * 2, 300)
+                await case.attest()
+            stop = await case.safe_point()
+            if stop is not None:
+                return stop if stop != "resolved" or self.record.standing is None else "mitigated"
+            if case.rejected is not None:
+                return "rejected"
+            case.news.clear()
+        return None
+
+    # --- acting ----------------------------------------------------------------------------------------------------
+
+    async def _act(self, result: CheckResult, change: Change) -> StepEnd | None:
+        case = self.case
+        assert result.permit is not None
+        case.show("acting")
+        acted = await self.moves.apply(self.step, change, result.permit)
+        if acted.uncertain:
+            return await self._uncertain(acted.why)
+        if acted.receipt is None:
+            case.note("act refused", acted.why)
+            await self.moves.release(self.step, self.record, applied=False)
+            self._refused += 1
+            return "refused" if self._refused >= REFUSED_AT_MOST else None
+        if case.record.first_act_at is None:
+            case.record.first_act_at = workflow.now()
+        before = self.record.standing
+        self.record.receipts.append(acted.receipt)
+        self.record.standing = merged(before, acted.receipt)
+        case.show("verifying")
+        effect = await self.moves.verify(self.step, acted.receipt, _baseline(result))
+        self.record.effects.append(effect)
+        case.note(f"effect: {effect.outcome}", effect.why)
+        if effect.outcome == "better":
+            await self.moves.release(self.step, self.record, applied=True)
+            self._increment += 1
+            return "mitigated" if change.last else None
+        if effect.outcome == "cannot_tell" and (self.step.on_cannot_tell == "keep_and_page" or case.taken_by):
+            return await self._keep(f"{self.step.step.lever} cannot be proven: {effect.why}")
+        return await self._undo(acted.receipt, before, effect.why)
+
+    async def _keep(self, why: str) -> StepEnd:
+        """The change stays, not proven Better: a person has been told and owns it."""
+        await self.moves.release(self.step, self.record, applied=True)
+        self.case.record.owner = await self.case.page_people(f"{self.step.id}/kept", "A change stands unproven", why)
+        return "kept"
+
+    async def _uncertain(self, why: str) -> StepEnd:
+        """Nobody knows whether it was applied. The domain is given back only once people have been told."""
+        self.case.record.owner = await self.case.page_people(
+            f"{self.step.id}/uncertain", f"Nobody knows whether {self.step.step.lever} was applied", why
+        )
+        await self.moves.release(self.step, self.record, applied=True)
+        return "uncertain"
+
+    async def _undo(self, receipt: Receipt, before: Receipt | None, why: str) -> StepEnd:
+        """Takes the last increment back under the same lock. What cannot be taken back is told to people."""
+        self.case.show("undoing")
+        for _ in range(REFUSED_AT_MOST):
+            result = await self.moves.check(self.step, "undo", self._increment, receipt)
+            if result is not None and result.permit is not None and result.change is not None:
+                acted = await self.moves.apply(self.step, result.change, result.permit)
+                if acted.receipt is not None:
+                    self.record.receipts.append(acted.receipt)
+                    self.record.standing = before
+                    await self.moves.release(self.step, self.record, applied=True, ineffective=before is None)
+                    return "undone" if before is None else "kept"
+            if result is not None and result.verdict.outcome == "deny":
+                break
+            await workflow.sleep(1, summary="Undo is tried again")
+        return await self._keep(f"{self.step.step.lever} did not help ({why}) and could not be undone")
+
+
+def _baseline(result: CheckResult) -> dict[str, float]:
+    fact = result.facts.verifier
+    return fact.value if fact.state == "known" else {}
