@@ -1,0 +1,226 @@
+"""The environment, read once and in this file only. Prefix INTERLOCK_, nested names by two underscores.
+
+Examples: INTERLOCK_TEMPORAL__ADDRESS, INTERLOCK_INTAKE__TOKEN_FILE, INTERLOCK_ROUTE_URLS='{"chat": "http://…"}'.
+Secrets are SecretStr: by value, or by a `…_FILE` that holds them. A wrong value is one sentence, and so is an unknown
+INTERLOCK_ name: a misspelt one must not be a silent default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+import runbooks
+
+PREFIX = "INTERLOCK_"
+CATALOG = Path(runbooks.__file__).parent / "catalog"
+
+
+class BadSettings(Exception):
+    """One sentence per wrong variable, naming it and never its value."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _one_secret(value: SecretStr | None, file: Path | None, name: str) -> SecretStr | None:
+    if value is not None and file is not None:
+        raise ValueError(f"{name} and {name}_file are both set: keep one")
+    if file is None:
+        secret = value
+    else:
+        try:
+            secret = SecretStr(file.read_text().strip())
+        except OSError as error:
+            raise ValueError(f"{name}_file cannot be read: {error.strerror}") from None
+    if secret is not None and not secret.get_secret_value():
+        raise ValueError(f"{name} is empty: an empty secret would let anybody in")
+    return secret
+
+
+class TemporalSettings(_Part):
+    """How to reach Temporal. An API key implies TLS."""
+
+    address: str = "127.0.0.1:7233"
+    namespace: str = "default"
+    tls: bool = False
+    tls_server_name: str | None = None
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    eager: bool = Field(
+        default=False,
+        description="Start workflows eagerly: only where worker and intake share a process and are unversioned.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TemporalSettings:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together: give both or neither")
+        self.key()
+        return self
+
+    def key(self) -> SecretStr | None:
+        """The API key, read from its file when it is given by file."""
+        return _one_secret(self.api_key, self.api_key_file, "api_key")
+
+
+class IntakeSettings(_Part):
+    """The door for detectors."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, le=64 << 20)
+    rpc_timeout_s: float = Field(default=3.0, gt=0, le=30, description="One call to Temporal, retries included.")
+    page_after_s: float = Field(default=60.0, gt=0, description="Temporal away this long: the intake pages by itself.")
+    default_cluster: str | None = Field(default=None, description="For alerts that name a target but no cluster.")
+    cluster_labels: tuple[str, ...] = ("cluster",)
+    service_labels: tuple[str, ...] = ("service", "pool", "model_pool")
+    endpoint_labels: tuple[str, ...] = ("endpoint", "instance")
+    node_labels: tuple[str, ...] = ("node", "Hostname", "kubernetes_node")
+    gpu_labels: tuple[str, ...] = ("gpu",)
+
+    @model_validator(mode="after")
+    def _check(self) -> IntakeSettings:
+        self.bearer()
+        return self
+
+    def bearer(self) -> SecretStr | None:
+        """The token that detectors present; None: the intake refuses to start."""
+        return _one_secret(self.token, self.token_file, "token")
+
+
+class PeopleSettings(_Part):
+    """Who people are: their issuer's public keys. `jwks_file` or `jwks_url`, not both."""
+
+    jwks_file: Path | None = None
+    jwks_url: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    groups_claim: str = "groups"
+
+    @model_validator(mode="after")
+    def _check(self) -> PeopleSettings:
+        if self.jwks_file is not None and self.jwks_url is not None:
+            raise ValueError("jwks_file and jwks_url are both set: keep one")
+        if self.configured and not (self.issuer and self.audience):
+            raise ValueError(
+                "issuer and audience are needed beside the JWKS: a token for somebody else must not count here"
+            )
+        return self
+
+    @property
+    def configured(self) -> bool:
+        """True when people can be verified at all."""
+        return self.jwks_file is not None or self.jwks_url is not None
+
+
+class EnvoySettings(_Part):
+    """Envoy's xDS folder (RTDS and EDS files) and its admin API."""
+
+    folder: Path | None = None
+    admin_url: str | None = None
+
+
+class Settings(BaseSettings):
+    """Everything that differs between two places where Interlock runs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=False,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    temporal: TemporalSettings = TemporalSettings()
+    intake: IntakeSettings = IntakeSettings()
+    people: PeopleSettings = PeopleSettings()
+    envoy: EnvoySettings = EnvoySettings()
+    journal_url: str = "sqlite:///interlock.db"
+    fleet_file: Path | None = None
+    policy_file: Path | None = None
+    catalog_dir: Path = CATALOG
+    route_urls: dict[str, str] = Field(
+        default_factory=dict, description="Route name → URL where real generations are asked."
+    )
+    prometheus_url: str | None = None
+    webhook_url: SecretStr | None = Field(
+        default=None, description="Where pages go. Often holds a token, so it is a secret."
+    )
+    ui_url: str = "http://127.0.0.1:8233"
+    otlp_endpoint: str | None = Field(
+        default=None, description="Base URL of an OTLP/HTTP receiver; none: nothing is exported."
+    )
+    claim_key_file: Path | None = Field(
+        default=None, description="32 bytes or more, mode 0600, shared by API and worker."
+    )
+    api_url: str = Field(default="http://127.0.0.1:8080", description="Where the command line finds the API.")
+    token: SecretStr | None = Field(default=None, description="The person's own JWT, for the command line.")
+
+    def claim_key(self) -> bytes:
+        """The HMAC key. BadSettings when it is not given, too short, or open to others."""
+        name = f"{PREFIX}CLAIM_KEY_FILE"
+        if self.claim_key_file is None:
+            raise BadSettings(f"{name} is not set: people's decisions cannot be signed or checked without it")
+        try:
+            mode = stat.S_IMODE(self.claim_key_file.stat().st_mode)
+            key = self.claim_key_file.read_bytes()
+        except OSError as error:
+            raise BadSettings(f"{name} cannot be read: {error.strerror}") from None
+        if mode & 0o077:
+            raise BadSettings(f"{name} names a file of mode {mode:04o}: others can read it, make it 0600")
+        if len(key) < 32:
+            raise BadSettings(f"{name} names a file of {len(key)} bytes: give 32 random bytes or more")
+        return key
+
+
+def load() -> Settings:
+    """Settings from the environment. BadSettings with one sentence per wrong or unknown variable."""
+    unknown = [
+        _unknown(name) for name in sorted(os.environ) if name.startswith(PREFIX) and name not in set(variables())
+    ]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise BadSettings(
+            "; ".join([*unknown, *(_sentence(dict(e)) for e in error.errors(include_input=False))])
+        ) from None
+    except SettingsError as error:
+        field = str(error).split('"')[1] if '"' in str(error) else "?"
+        raise BadSettings(f"{PREFIX}{field.upper()} is not valid JSON: write it as a JSON object or list") from None
+    if unknown:
+        raise BadSettings("; ".join(unknown))
+    return settings
+
+
+def variables() -> Iterator[str]:
+    """Every variable that is read, by its full name."""
+    for name, field in Settings.model_fields.items():
+        yield f"{PREFIX}{name}".upper()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Part):
+            yield from (f"{PREFIX}{name}__{inner}".upper() for inner in field.annotation.model_fields)
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, list(variables()), n=1)
+    return f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else "")
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    where = "__".join(str(part) for part in error["loc"] if part != "function-after").upper()
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{PREFIX}{where}: {message[0].lower()}{message[1:]}"
