@@ -20,7 +20,7 @@ from runbooks.levers import IsolateEndpoint, Page, RecycleConnections, RerouteTr
 from runbooks.plan import Classification, Envelope, IndicatorQuery, Plan, PlannedStep
 from runbooks.policy import Policy
 from runbooks.restoring import merged, plan_restore
-from runbooks.schema import RestoreRule, Runbook, StepSpec
+from runbooks.schema import Criterion, RestoreRule, Runbook, StepSpec
 from runbooks.templates import RenderError, render_all
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def planned_steps(
     problems: list[RenderError] = []
     for index, spec in enumerate(runbook.steps):
         try:
-            steps.append(_planned(index, spec, context, pool, detection.target, library, policy, fleet))
+            steps.append(
+                _planned(index, spec, runbook.healthy, context, pool, detection.target, library, policy, fleet)
+            )
         except RenderError as error:
             problems.append(error)
     return steps, problems
@@ -115,6 +117,7 @@ def _context(detection: Detection, pool: Pool | None, fleet: Fleet) -> dict[str,
 def _planned(
     index: int,
     spec: StepSpec,
+    healthy: Criterion | None,
     context: dict[str, Any],
     pool: Pool | None,
     target: Target,
@@ -132,15 +135,19 @@ def _planned(
         message = first["msg"][0].lower() + first["msg"][1:]
         raise RenderError((*where, "with", *field), f"{spec.lever}: {message}") from error
     touched = _touched(step, fleet, where)
+    gone = None if spec.verify is None else healthy
+    asked = (context, pool, target, library)
     return PlannedStep(
         id=f"{index + 1}-{spec.lever}",
         step=step,
         targets=_targets(step, touched),
         domains=tuple(sorted({p.cluster for p in touched})),
         verify=spec.verify,
-        indicators=_indicators(spec, context, pool, target, library, where),
+        indicators=_indicators([] if spec.verify is None else spec.verify.criteria, *asked, (*where, "verify")),
         on_cannot_tell=spec.on_cannot_tell,
         restore=spec.restore,
+        healthy=gone,
+        healthy_indicator=_indicators([gone], *asked, ("healthy",))[0] if gone else None,
         envelope=_envelope(f"{index + 1}-{spec.lever}", step, _targets(step, touched), policy),
     )
 
@@ -190,22 +197,21 @@ def _targets(step: Step, touched: Sequence[Pool]) -> tuple[str, ...]:
 
 
 def _indicators(
-    spec: StepSpec,
+    criteria: Sequence[Criterion],
     context: dict[str, Any],
     pool: Pool | None,
     target: Target,
     library: Library,
     where: tuple[int | str, ...],
 ) -> tuple[IndicatorQuery, ...]:
-    if spec.verify is None:
+    if not criteria:
         return ()
     if pool is None:
-        raise RenderError((*where, "verify"), f"{target.id} is not in a pool, so no engine dialect says how to measure")
+        raise RenderError(where, f"{target.id} is not in a pool, so no engine dialect says how to measure")
     dialect = library.dialects.get(pool.dialect)
     if dialect is None:
-        raise RenderError((*where, "verify"), f"there are no indicators for the dialect {pool.dialect}")
-    names = dict.fromkeys(c.indicator for c in spec.verify.criteria)
-    return tuple(dialect.query(name, context, (*where, "verify", "criteria")) for name in names)
+        raise RenderError(where, f"there are no indicators for the dialect {pool.dialect}")
+    return tuple(dialect.query(name, context, where) for name in dict.fromkeys(c.indicator for c in criteria))
 
 
 def _envelope(step_id: str, step: Step, targets: tuple[str, ...], policy: Policy) -> Envelope:
