@@ -14,7 +14,7 @@ from activities.adapters.envoy_admin import EnvoyAdmin
 from activities.adapters.envoy_files import EdgeFolder
 from activities.adapters.envoy_keys import Key
 from activities.adapters.envoy_swap import Swap
-from activities.errors import Permanent, Refused
+from activities.errors import Ambiguous, Permanent, Refused
 from activities.ports import Snapshot
 from runbooks.change import Change, Permit
 from runbooks.facts import Settings
@@ -86,6 +86,7 @@ class EnvoyTraffic:
             self._checkpoint,
             self._apply_deadline_s,
         )
+        await self.read(permit.domain)  # what could not be read after the act must stop us before it
         task = asyncio.ensure_future(work.run(self._lock_wait_s))
         try:
             await asyncio.shield(task)
@@ -94,7 +95,10 @@ class EnvoyTraffic:
             work.abandoned = True
             await asyncio.gather(task, return_exceptions=True)
             raise
-        return await self.read(permit.domain)
+        try:
+            return await self.read(permit.domain)
+        except Permanent as error:
+            raise Ambiguous(f"applied, but what is declared now cannot be read: {error}") from error
 
     def _checked(self, change: Change, permit: Permit) -> list[Key]:
         """What can be refused without looking at the world."""

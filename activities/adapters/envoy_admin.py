@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,26 +40,27 @@ class EnvoyAdmin:
         names = [f"{scope}.{n}" for n in ("version_text", "update_failure", "update_rejected")]
         wanted = f"^{re.escape(scope)}\\.(version_text|update_failure|update_rejected)$"
         body = await self._get("/stats", {"format": "json", "filter": wanted})
-        stats = {s["name"]: s["value"] for s in body["stats"] if "name" in s}
-        if any(name not in stats for name in names):
-            raise Retryable(f"Envoy at {self._url} has no statistics of {scope} yet")
-        return Subscription(str(stats[names[0]]), int(stats[names[1]]) + int(stats[names[2]]))
+        with self._as_envoy("/stats"):
+            stats = {s["name"]: s["value"] for s in body["stats"] if "name" in s}
+            return Subscription(str(stats[names[0]]), int(stats[names[1]]) + int(stats[names[2]]))
 
     async def overrides(self, keys: Sequence[Key]) -> dict[str, str]:
         """Runtime keys among these that somebody has overridden by the admin API, which wins over our file."""
         body = await self._get("/runtime", {"format": "json"})
-        if ADMIN_LAYER not in body["layers"]:
-            return {}
-        at = body["layers"].index(ADMIN_LAYER)
-        found = {k.text: body["entries"].get(k.runtime_key) for k in keys if k.family in ("weight", "admit")}
-        return {text: e["layer_values"][at] for text, e in found.items() if e and e["layer_values"][at] != ""}
+        with self._as_envoy("/runtime"):
+            if ADMIN_LAYER not in body["layers"]:
+                return {}
+            at = body["layers"].index(ADMIN_LAYER)
+            found = {k.text: body["entries"].get(k.runtime_key) for k in keys if k.family in ("weight", "admit")}
+            return {text: e["layer_values"][at] for text, e in found.items() if e and e["layer_values"][at] != ""}
 
     async def settings(self, keys: Sequence[Key]) -> Settings:
         """What Envoy applies under each key. A key that it does not know is absent."""
         found: dict[str, Value | None] = {}
         if any(k.family in ("weight", "admit") for k in keys):
-            entries = (await self._get("/runtime", {"format": "json"}))["entries"]
-            found |= {k.text: _runtime(k, entries) for k in keys if k.family in ("weight", "admit")}
+            body = await self._get("/runtime", {"format": "json"})
+            with self._as_envoy("/runtime"):
+                found |= {k.text: _runtime(k, body["entries"]) for k in keys if k.family in ("weight", "admit")}
         for pool in {k.owner for k in keys if k.family == "endpoint"}:
             hosts = await self._hosts(pool)
             for key in (k for k in keys if k.family == "endpoint" and k.owner == pool and hosts is not None):
@@ -69,19 +71,28 @@ class EnvoyAdmin:
 
     async def _hosts(self, pool: str) -> set[str] | None:
         body = await self._get("/clusters", {"format": "json", "filter": f"^{re.escape(pool)}$"})
-        for cluster in body.get("cluster_statuses", []):
-            if cluster["name"] == pool:
-                hosts = cluster.get("host_statuses", [])
-                return {envoy_xds.address_of(h) for h in hosts if _healthy(h)}
+        with self._as_envoy("/clusters"):
+            for cluster in body.get("cluster_statuses", []):
+                if cluster["name"] == pool:
+                    return {envoy_xds.address_of(h) for h in cluster.get("host_statuses", []) if _healthy(h)}
         return None
 
     async def _life(self, pool: str) -> int | None:
         wanted = {"resource": "dynamic_active_clusters", "name_regex": f"^{re.escape(pool)}$"}
         body = await self._get("/config_dump", wanted)
-        for config in body.get("configs", []):
-            if config["cluster"]["name"] == pool:
-                return envoy_xds.life_of(config["cluster"])
+        with self._as_envoy("/config_dump"):
+            for config in body.get("configs", []):
+                if config["cluster"]["name"] == pool:
+                    return envoy_xds.life_of(config["cluster"])
         return None
+
+    @contextmanager
+    def _as_envoy(self, path: str) -> Iterator[None]:
+        """Whatever is not shaped as Envoy's answer is no measurement, and never a default."""
+        try:
+            yield
+        except (envoy_xds.Mangled, LookupError, TypeError, AttributeError, ValueError) as error:
+            raise Retryable(f"{self._url}{path} does not answer as Envoy does: {error!r}") from error
 
     async def _get(self, path: str, params: dict[str, str]) -> Any:
         try:

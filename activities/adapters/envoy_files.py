@@ -7,10 +7,12 @@ a file: a permit must find its own act again even after another domain has writt
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,29 +85,30 @@ def mangled(name: str, why: str) -> Permanent:
 
 
 class EdgeFolder:
-    """All blocking file work; called from a worker thread, never from the event loop."""
+    """All file work. Blocking, for a worker thread, but for `acquire` and `release`, which are for the loop."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def acquire(self, wait_s: float) -> int:
-        """Take the folder's lock and give the descriptor to release; Retryable when it is not free within `wait_s`."""
+    async def acquire(self, wait_s: float, given_up: Callable[[], bool]) -> int:
+        """Take the folder's lock and give the descriptor to release.
+
+        Retryable when it is not free within `wait_s`, or when the caller has given up meanwhile.
+        """
         try:
             # flock, not lockf: it belongs to the open file, so two tasks of one process exclude each other too.
             fd = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Permanent(f"the edge folder {self.path} cannot be locked: {error}") from error
+        # Tried without blocking and waited for on the loop. Waiting in worker threads would use them up, and the holder,
+        # which needs one to write, would wait for those who wait for it.
         deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    os.close(fd)
-                    raise Retryable(f"another change holds the edge folder for more than {wait_s} s") from error
-                time.sleep(0.002)
-            else:
-                return fd
+        while not _locked(fd):
+            if time.monotonic() >= deadline or given_up():
+                os.close(fd)
+                raise Retryable(f"another change held the edge folder for {wait_s} s, or the caller gave up")
+            await asyncio.sleep(0.002)
+        return fd
 
     def release(self, fd: int) -> None:
         """Give the lock back."""
@@ -150,13 +153,21 @@ class EdgeFolder:
 
     def replace(self, name: str, raw: bytes) -> None:
         """Write by rename, so that Envoy and we see the old file or the new one; on the disk when this returns."""
+        self.stage(name, raw)
+        self.commit(name)
+
+    def stage(self, name: str, raw: bytes) -> None:
+        """Put the new content on the disk, beside the file."""
         fresh = self.path / f".{name}.new"
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         with os.fdopen(fd, "wb") as out:
             out.write(raw)
             out.flush()
             os.fsync(out.fileno())
-        fresh.rename(self.path / name)
+
+    def commit(self, name: str) -> None:
+        """Move what is staged into place: the act itself."""
+        (self.path / f".{name}.new").rename(self.path / name)
         folder = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
@@ -169,6 +180,14 @@ class EdgeFolder:
             return False
         self.replace(name, (self.path / f".{name}.old").read_bytes())
         return True
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _writers(text: str) -> dict[str, Writer]:

@@ -6,6 +6,7 @@ Pure: no file and no Envoy is touched here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Literal
 
 from runbooks.facts import Value
@@ -60,6 +61,15 @@ class Key:
         return None
 
 
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of an endpoint; ValueError when it is not IP:PORT, since Envoy's EDS resolves no names."""
+    host, _, port = address.rpartition(":")
+    try:
+        return str(ip_address(host.strip("[]"))), int(port)
+    except ValueError as error:
+        raise ValueError(f"endpoint {address!r} is not IP:PORT, and Envoy's EDS resolves no names") from error
+
+
 def domains_of(fleet: Fleet, key: Key) -> frozenset[str]:
     """The domains that a key is in: a route is in the domain of each of its pools."""
     route = fleet.route(key.owner) if key.family in ("weight", "admit") else None
@@ -68,9 +78,11 @@ def domains_of(fleet: Fleet, key: Key) -> frozenset[str]:
 
 
 def all_keys(fleet: Fleet) -> list[Key]:
-    """Every setting of the fleet. ValueError when two would share one Envoy runtime key ("a.b"+"c", "a"+"b.c")."""
+    """Every setting of the fleet. ValueError when two would share one runtime key in Envoy or an address is no IP:PORT."""
     keys = [Key(f"weight/{r.name}/{p}", "weight", r.name, p) for r in fleet.routes for p in r.pools]
     keys += [Key(f"admit/{r.name}/{t}", "admit", r.name, t) for r in fleet.routes for t in r.tiers]
+    for address in (e.address for p in fleet.pools for e in p.endpoints):
+        split_address(address)
     seen: dict[str, str] = {}
     for key in keys:
         other = seen.setdefault(key.runtime_key, key.text)

@@ -50,8 +50,9 @@ class Swap:
 
     async def run(self, lock_wait_s: float) -> None:
         """The whole swap; returns when Envoy applies the change. Errors as in `EnvoyTraffic.swap`."""
-        fd, document = await asyncio.to_thread(self._enter, lock_wait_s)
+        fd = await self.folder.acquire(lock_wait_s, lambda: self.abandoned)
         try:
+            document = await asyncio.to_thread(self._enter)
             self.checkpoint("after_before_read")
             if self._ours(document):
                 refusals = None
@@ -63,17 +64,8 @@ class Swap:
         finally:
             self.folder.release(fd)
 
-    def _enter(self, lock_wait_s: float) -> tuple[int, Document]:
-        fd = self.folder.acquire(lock_wait_s)
-        try:
-            document = self.folder.load(self.file)
-            self._not_fenced(document)
-        except BaseException:
-            self.folder.release(fd)
-            raise
-        return fd, document
-
-    def _not_fenced(self, document: Document) -> None:
+    def _enter(self) -> Document:
+        document = self.folder.load(self.file)
         domain, permit = self.permit.domain, self.permit
         # The file counts as well: a fence.json that was lost must not let a late attempt through.
         for seen in (self.folder.fences().get(domain), document.writers.get(domain)):
@@ -83,6 +75,7 @@ class Swap:
                     f"fenced: {domain} is at epoch {seen.epoch} (permit {seen.permit_id}), "
                     f"permit {permit.id} has epoch {permit.epoch}{late}"
                 )
+        return document
 
     def _ours(self, document: Document) -> bool:
         """True when this very permit has written already, and its settings still stand."""
@@ -132,6 +125,7 @@ class Swap:
         try:
             self.folder.raise_fence(self.permit.domain, self.writer)
             self.folder.keep_old(self.file)
+            self.folder.stage(self.file, fresh.raw)
         except OSError as error:
             raise Retryable(f"{self.file} was not written: {error}") from error
         # A hand edit takes no lock: look once more, as late as can be.
@@ -139,7 +133,7 @@ class Swap:
             raise Refused(f"{self.file} was changed by hand while this change was being judged: plan again")
         self._in_time()
         try:
-            self.folder.replace(self.file, fresh.raw)
+            self.folder.commit(self.file)
         except OSError as error:
             raise Ambiguous(f"{self.file} may or may not have been written: {error}") from error
         self.checkpoint("after_write")

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from activities.adapters.envoy_keys import Key, eds_file
+from activities.adapters.envoy_keys import Key, eds_file, split_address
 from runbooks.facts import Value
 from runbooks.fleet import Pool
 
@@ -147,10 +147,8 @@ def _connections(seconds: int) -> dict[str, Any]:
 
 
 def _host(address: str) -> dict[str, Any]:
-    name, _, port = address.rpartition(":")
-    if not name or not port.isdigit():
-        raise ValueError(f"endpoint {address!r} is not host:port")
-    return {"endpoint": {"address": {"socket_address": {"address": name.strip("[]"), "port_value": int(port)}}}}
+    host, port = split_address(address)
+    return {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
 
 
 def _layer(resources: list[Any]) -> dict[str, Any]:

@@ -295,16 +295,29 @@ async def test_of_two_concurrent_swaps_exactly_one_wins(bench: Bench) -> None:
     assert await bench.updates(A) == at_first + 1
 
 
+async def test_many_swaps_at_once_do_not_starve_the_one_that_holds_the_lock(bench: Bench) -> None:
+    """Forty at once, more than a thread pool holds: all are answered within seconds, and one has won."""
+    swaps = [change({A: 100, B: 0}, {A: 99 - n, B: n}) for n in range(40)]
+
+    async with asyncio.timeout(8):
+        results = await asyncio.gather(
+            *(bench.traffic().swap(s, permit(s, epoch=n + 1)) for n, s in enumerate(swaps)), return_exceptions=True
+        )
+
+    assert Counter(type(r).__name__ for r in results) == {"Snapshot": 1, "Refused": 39}
+
+
 async def test_a_change_that_cannot_be_one_write_is_refused(bench: Bench) -> None:
     """Settings of two files, unknown settings, impossible values, and a route without any weight."""
     traffic = bench.traffic()
-    for before, after, why in [
+    cases: list[tuple[Settings, Settings, str]] = [
         ({A: 100, "connections/pool-a": 0}, {A: 50, "connections/pool-a": 60}, "one file"),
         ({"weight/chat/pool-x": 1}, {"weight/chat/pool-x": 2}, "no such setting"),
         ({A: 100}, {A: -1}, "0 to"),
         ({BATCH: 100}, {BATCH: 101}, "0 to 100"),
         ({A: 100, B: 0}, {A: 0, B: 0}, "no weight at all"),
         ({A: 100}, {A: 50, B: 50}, "same settings"),
-    ]:
+    ]
+    for before, after, why in cases:
         wanted = change(before, after)
         assert why in await refused(traffic, wanted, permit(wanted))
