@@ -1,0 +1,185 @@
+"""Implements Journal with SQLAlchemy on SQLite (a file) or PostgreSQL. Every method may be repeated.
+
+What returned is on disk: SQLite runs in WAL mode with synchronous=FULL. No token and no secret is kept: in a case's
+record the values under secret-looking names, bearer tokens and JWTs are replaced before they are written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Insert, Select, Update, create_engine, event, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+
+from activities.adapters.redact import redacted
+from activities.adapters.sql_tables import cases, metadata, receipts
+from activities.errors import Permanent, Retryable
+from runbooks.change import Change, Permit, Receipt
+
+T = TypeVar("T")
+INTENDED, STANDING = "intended", "standing"
+
+
+class SqlJournal:
+    """`url` as SQLAlchemy has it: `sqlite:////var/lib/interlock/journal.db`, `postgresql+psycopg://…`.
+
+    Creates the tables. Raises Permanent for a URL that cannot serve, Retryable when the database is not there yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise Permanent("the journal's URL is not an SQLAlchemy URL") from None  # it may hold a password: not shown
+        if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+            raise Permanent("a journal in memory outlives nothing: name a file, as in sqlite:////path/journal.db")
+        self._engine = _engine(url)
+        self._in_transaction(metadata.create_all)
+
+    async def intend(self, permit: Permit, change: Change, receipt: Receipt) -> bool:
+        """Before the act: writes it down. False, and nothing written, when the permit is known."""
+        if permit.id != receipt.permit_id:
+            raise Permanent(f"receipt {receipt.id} is of permit {receipt.permit_id}, not of {permit.id}")
+        row = _row(receipt, INTENDED) | {"permit": permit.model_dump_json(), "change": change.model_dump_json()}
+        return await self._add(row)
+
+    async def receive(self, receipt: Receipt) -> None:
+        """At the act: the intent becomes standing. A receipt that is written already stays as it is."""
+        row = _row(receipt, STANDING)
+        intent = (receipts.c.permit_id == receipt.permit_id) & (receipts.c.state == INTENDED)
+        if not await self._update(update(receipts).where(intent).values(row)):
+            await self._add(row)
+
+    async def _add(self, row: dict[str, Any]) -> bool:
+        """False when the permit is known. One INSERT decides, so of two writers exactly one gets True."""
+        if await self._insert(insert(receipts).values(row)):
+            return True
+        known = select(receipts.c.permit_id).where(receipts.c.permit_id == row["permit_id"])
+        if not await self._texts(known):
+            raise Permanent(f"receipt id {row['receipt_id']} is in the journal already, under another permit")
+        return False
+
+    async def receipt(self, permit_id: str) -> Receipt | None:
+        """The receipt of a permit that acted; None for an intent, too."""
+        acted = (receipts.c.permit_id == permit_id) & (receipts.c.state != INTENDED)
+        return await self._run(lambda connection: _find(connection, acted))
+
+    async def receipt_by_id(self, receipt_id: str) -> Receipt | None:
+        """The receipt by its own id, intents included: `interlock undo RECEIPT` reads the world before it acts."""
+        return await self._run(lambda connection: _find(connection, receipts.c.receipt_id == receipt_id))
+
+    async def state(self, receipt_id: str) -> str | None:
+        """`intended`, `standing`, or what it was settled to; None when there is no such receipt."""
+        query = select(receipts.c.state).where(receipts.c.receipt_id == receipt_id)
+        return await self._run(lambda connection: connection.execute(query).scalar_one_or_none())
+
+    async def settle(self, receipt_id: str, state: str, by: str) -> None:
+        """Ends a receipt or an intent. Permanent: there is none, or the state is not an end."""
+        if state in (INTENDED, STANDING, ""):
+            raise Permanent(f"a receipt cannot be settled to {state!r}")
+        settled = update(receipts).where(receipts.c.receipt_id == receipt_id).values(state=state, settled_by=by)
+        if not await self._update(settled):
+            raise Permanent(f"there is no receipt {receipt_id!r} in the journal")
+
+    async def unsettled(self, workflow_id: str) -> list[Receipt]:
+        """Receipts and intents of a workflow that nobody has ended, oldest intent first."""
+        open_ones = (receipts.c.workflow_id == workflow_id) & receipts.c.state.in_((INTENDED, STANDING))
+        query = select(receipts.c.receipt).where(open_ones).order_by(receipts.c.seq)
+        return [Receipt.model_validate_json(text) for text in await self._texts(query)]
+
+    async def close(self, case: str, workflow_id: str, record: str) -> None:
+        """Writes a case's record, a JSON text, secrets taken out. Same case again: replaced."""
+        try:
+            text = json.dumps(redacted(json.loads(record)), ensure_ascii=False)
+        except ValueError as error:
+            raise Permanent(f"the record of case {case} is not JSON: {error}") from error
+        row = {"workflow_id": workflow_id, "record": text, "closed_at": datetime.now(UTC).isoformat()}
+        replace = update(cases).where(cases.c.case_id == case).values(row)
+
+        if not await self._update(replace) and not await self._insert(insert(cases).values(row | {"case_id": case})):
+            await self._update(replace)  # another writer came between the two
+
+    async def cases(self, limit: int = 50) -> list[str]:
+        """Records of the cases written first last, `limit` of them at most, as JSON."""
+        return await self._texts(select(cases.c.record).order_by(cases.c.seq.desc()).limit(limit))
+
+    async def record(self, case: str) -> str | None:
+        """One case's record as JSON, or None."""
+        found = await self._texts(select(cases.c.record).where(cases.c.case_id == case))
+        return found[0] if found else None
+
+    def dispose(self) -> None:
+        """Closes the connections. (`close` is the port's word for closing a case.)"""
+        self._engine.dispose()
+
+    async def _texts(self, query: Select[str]) -> list[str]:
+        return await self._run(lambda connection: [row[0] for row in connection.execute(query)])
+
+    async def _update(self, statement: Update) -> bool:
+        """True when it changed a row."""
+        return await self._run(lambda connection: connection.execute(statement).rowcount > 0)
+
+    async def _insert(self, statement: Insert) -> bool:
+        """False when a row of that key is there."""
+        try:
+            await self._run(lambda connection: connection.execute(statement))
+        except _Taken:
+            return False
+        return True
+
+    async def _run(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.to_thread(self._in_transaction, work)
+
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except OperationalError as error:
+            # Locked, full, gone. A commit of unknown outcome ends here too, and asking again is safe for every method.
+            raise Retryable(f"the journal is not available: {error.orig}") from error
+        except IntegrityError as error:
+            raise _Taken(str(error.orig)) from error
+        except DBAPIError as error:
+            raise Permanent(f"the journal refused: {error.orig}") from error
+
+
+class _Taken(Permanent):
+    """A row of that key is there already."""
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _durable(connection: Any, record: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout=5000")
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.close()
+
+    return engine
+
+
+def _row(receipt: Receipt, state: str) -> dict[str, Any]:
+    return {
+        "permit_id": receipt.permit_id,
+        "receipt_id": receipt.id,
+        "case_id": receipt.case,
+        "workflow_id": receipt.case_workflow_id,
+        "domain": receipt.domain,
+        "state": state,
+        "written_at": datetime.now(UTC).isoformat(),
+        "receipt": receipt.model_dump_json(),
+    }
+
+
+def _find(connection: Connection, condition: Any) -> Receipt | None:
+    text = connection.execute(select(receipts.c.receipt).where(condition)).scalar_one_or_none()
+    return None if text is None else Receipt.model_validate_json(text)

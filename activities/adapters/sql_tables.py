@@ -1,0 +1,35 @@
+"""The journal's two tables. No SQLite-only and no PostgreSQL-only type: the same file serves both."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+cases = Table(
+    "cases",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("case_id", String(255), nullable=False, unique=True),
+    Column("workflow_id", String(1000), nullable=False, index=True),
+    Column("closed_at", String(40), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of intents: oldest first
+    Column("permit_id", String(255), nullable=False, unique=True),
+    Column("receipt_id", String(255), nullable=False, unique=True),
+    Column("case_id", String(255), nullable=False, index=True),
+    Column("workflow_id", String(1000), nullable=False, index=True),
+    Column("domain", String(255), nullable=False),
+    # intended → standing → undone | restored | adopted | whatever `settle` was told
+    Column("state", String(40), nullable=False),
+    Column("settled_by", String(1000), nullable=False, default=""),
+    Column("written_at", String(40), nullable=False),
+    Column("permit", Text, nullable=True),  # null: received without an intent
+    Column("change", Text, nullable=True),
+    Column("receipt", Text, nullable=False),
+)

@@ -1,0 +1,285 @@
+"""What every Journal must hold to. Another implementation is one more entry of OPENERS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+from activities.adapters.redact import redacted
+from activities.adapters.sql import SqlJournal
+from activities.adapters.sql_tables import metadata
+from activities.errors import Permanent, Retryable
+from runbooks.change import Change, Permit, Receipt
+
+ROOT = Path(__file__).resolve().parents[2]
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+CHANGE = Change(before={"weight/chat/a": 100}, after={"weight/chat/a": 75}, last=False)
+
+
+def sqlite_file(folder: Path) -> SqlJournal:
+    return SqlJournal(f"sqlite:///{folder / 'journal.db'}")
+
+
+OPENERS: dict[str, Callable[[Path], SqlJournal]] = {"sqlite": sqlite_file}
+
+
+def receipt(number: int, workflow: str = "w") -> Receipt:
+    """The receipt of permit `p<number>`."""
+    return Receipt(
+        id=f"r{number}",
+        permit_id=f"p{number}",
+        case="case-1",
+        case_workflow_id=workflow,
+        step_id="s1",
+        lever="reroute_traffic",
+        target_id="c1/service/a",
+        domain="c1",
+        epoch=number,
+        before=CHANGE.before,
+        after=CHANGE.after,
+        acted_at=AT,
+    )
+
+
+def permit(number: int) -> Permit:
+    return Permit(
+        id=f"p{number}",
+        domain="c1",
+        case="case-1",
+        step_id="s1",
+        change_digest=CHANGE.digest,
+        purpose="act",
+        epoch=number,
+        act_before=AT,
+    )
+
+
+@pytest.fixture(params=sorted(OPENERS))
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], SqlJournal]]:
+    """Opens the same journal again, as a new process would."""
+    opened: list[SqlJournal] = []
+
+    def open_one() -> SqlJournal:
+        opened.append(OPENERS[request.param](tmp_path))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.dispose()
+
+
+@pytest.fixture
+def journal(reopen: Callable[[], SqlJournal]) -> SqlJournal:
+    return reopen()
+
+
+async def intend(journal: SqlJournal, number: int, workflow: str = "w") -> bool:
+    return await journal.intend(permit(number), CHANGE, receipt(number, workflow))
+
+
+async def test_an_intent_is_written_once_per_permit(journal: SqlJournal) -> None:
+    """The second attempt learns that an earlier one may have acted; the first intent stays."""
+    assert await intend(journal, 1)
+    later = receipt(1).model_copy(update={"id": "r1-again"})
+
+    assert not await journal.intend(permit(1), CHANGE, later)
+    assert [r.id for r in await journal.unsettled("w")] == ["r1"]
+
+
+async def test_of_many_attempts_at_once_exactly_one_is_first(reopen: Callable[[], SqlJournal]) -> None:
+    """Over two connection pools, as two workers have them."""
+    one, two = reopen(), reopen()
+    answers = await asyncio.gather(*(intend(j, 1) for j in (one, two) * 10))
+
+    assert answers.count(True) == 1
+
+
+async def test_an_intent_is_unsettled_but_is_no_receipt(journal: SqlJournal) -> None:
+    """It may have acted or not: it must be read back, and nobody may take it for done."""
+    await intend(journal, 1)
+
+    assert await journal.receipt("p1") is None
+    assert await journal.unsettled("w") == [receipt(1)]
+    assert await journal.state("r1") == "intended"
+
+
+async def test_a_receipt_comes_back_exactly_as_it_was_written(journal: SqlJournal) -> None:
+    """By permit and by id, microseconds and value types included."""
+    await intend(journal, 1)
+    acted = receipt(1).model_copy(update={"before": {"a": 1, "b": 0.5, "c": True, "d": "in"}, "recovered": True})
+    await journal.receive(acted)
+
+    assert await journal.receipt("p1") == acted
+    assert await journal.receipt_by_id("r1") == acted
+    assert await journal.unsettled("w") == [acted]
+
+
+async def test_receiving_again_changes_nothing(journal: SqlJournal) -> None:
+    """Neither the receipt nor a settlement that came between."""
+    await journal.receive(receipt(1))
+    await journal.settle("r1", "undone", "r2")
+    await journal.receive(receipt(1).model_copy(update={"lever": "other"}))
+
+    assert await journal.receipt("p1") == receipt(1)
+    assert await journal.state("r1") == "undone"
+    assert await journal.unsettled("w") == []
+
+
+async def test_unsettled_is_in_the_order_of_intents_and_of_one_workflow(journal: SqlJournal) -> None:
+    """Undo goes backwards through this list, so its order is safety."""
+    for number, workflow in ((3, "w"), (1, "w"), (9, "other"), (2, "w")):
+        await intend(journal, number, workflow)
+    await journal.receive(receipt(1))
+    await journal.settle("r2", "adopted", "jane@example.org")
+
+    assert [r.id for r in await journal.unsettled("w")] == ["r3", "r1"]
+
+
+async def test_settling_what_is_not_there_is_permanent(journal: SqlJournal) -> None:
+    """So is a state that is no end."""
+    with pytest.raises(Permanent, match="no receipt"):
+        await journal.settle("r404", "undone", "x")
+    await journal.receive(receipt(1))
+    with pytest.raises(Permanent, match="cannot be settled"):
+        await journal.settle("r1", "standing", "x")
+
+
+async def test_a_receipt_of_another_permit_is_refused(journal: SqlJournal) -> None:
+    """An intent under the wrong permit, or the same receipt id under two permits, is a fault of the caller."""
+    with pytest.raises(Permanent, match="not of p2"):
+        await journal.intend(permit(2), CHANGE, receipt(1))
+    await intend(journal, 1)
+    with pytest.raises(Permanent, match="under another permit"):
+        await journal.receive(receipt(2).model_copy(update={"id": "r1"}))
+
+
+async def test_closing_a_case_again_replaces_its_record(journal: SqlJournal) -> None:
+    """The last word counts; newest case first in the list."""
+    await journal.close("case-1", "w", '{"outcome": "open"}')
+    await journal.close("case-2", "w", '{"outcome": "refused"}')
+    await journal.close("case-1", "w", '{"outcome": "mitigated"}')
+
+    assert json.loads(await journal.record("case-1") or "") == {"outcome": "mitigated"}
+    assert await journal.record("case-404") is None
+    assert [json.loads(r)["outcome"] for r in await journal.cases(10)] == ["refused", "mitigated"]
+    assert len(await journal.cases(1)) == 1
+    with pytest.raises(Permanent, match="not JSON"):
+        await journal.close("case-3", "w", "{")
+
+
+async def test_no_secret_is_kept(journal: SqlJournal) -> None:
+    """By name and by look; measurements with `tokens` in their name stay."""
+    jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJqYW5lIn0.c2lnbmF0dXJl"
+    record = {
+        "labels": {"api_key": "abc", "x-auth-token": "abc", "tokens_per_second": 30},
+        "notes": [f"sent {jwt}", "Authorization: Bearer abcdefgh12345678"],
+    }
+    await journal.close("case-1", "w", json.dumps(record))
+    kept = await journal.record("case-1") or ""
+
+    assert jwt not in kept
+    assert "abc" not in kept
+    assert json.loads(kept)["labels"]["tokens_per_second"] == 30
+    assert redacted(json.loads(kept)) == json.loads(kept)
+
+
+async def test_everything_is_there_after_the_journal_is_opened_again(reopen: Callable[[], SqlJournal]) -> None:
+    """A restart of the worker loses nothing."""
+    first = reopen()
+    await intend(first, 1)
+    await intend(first, 2)
+    await first.receive(receipt(2))
+    first.dispose()
+
+    assert [r.id for r in await reopen().unsettled("w")] == ["r1", "r2"]
+
+
+_WRITER = """
+import asyncio, sys
+sys.path.insert(0, {root!r})
+from tests.adapters.test_journal_contract import CHANGE, SqlJournal, permit, receipt
+
+async def write():
+    journal = SqlJournal("sqlite:///" + sys.argv[1])
+    for number in range(1, 100000):
+        assert await journal.intend(permit(number), CHANGE, receipt(number))
+        await journal.receive(receipt(number))
+        print(number, flush=True)
+
+asyncio.run(write())
+"""
+
+
+async def test_what_was_acknowledged_survives_a_kill_in_mid_write(tmp_path: Path) -> None:
+    """SIGKILL while it writes: each acknowledged receipt is there, nothing is half there, and writing goes on."""
+    path = tmp_path / "journal.db"
+    for round_ in range(3):
+        child = subprocess.Popen(  # noqa: ASYNC220 (the test waits for it anyway)
+            [sys.executable, "-c", _WRITER.format(root=str(ROOT)), str(path)], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        assert child.stdout is not None
+        for _ in range(20 + 7 * round_):
+            child.stdout.readline()
+        os.kill(child.pid, signal.SIGKILL)
+        acknowledged = [int(line) for line in child.stdout.read().split()]
+        child.stdout.close()
+        child.wait()
+        last = max(acknowledged, default=20 + 7 * round_)
+
+        journal = SqlJournal(f"sqlite:///{path}")
+        kept = [r.epoch for r in await journal.unsettled("w")]
+        assert kept == list(range(1, len(kept) + 1))
+        assert last <= len(kept) <= last + 1
+        assert await intend(journal, 10**6)
+        journal.dispose()
+        path.unlink()
+
+
+async def test_a_locked_journal_is_retryable_and_not_lost(tmp_path: Path) -> None:
+    """Another process holds the write lock for too long: say so, write nothing."""
+    journal = sqlite_file(tmp_path)
+    holder = sqlite3.connect(tmp_path / "journal.db")
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Retryable, match="locked"):
+        await intend(journal, 1)
+    holder.rollback()
+    holder.close()
+
+    assert await intend(journal, 1)
+    journal.dispose()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "no url at all"])
+def test_a_journal_that_would_outlive_nothing_is_refused(url: str) -> None:
+    """In memory, or no database at all."""
+    with pytest.raises(Permanent):
+        SqlJournal(url)
+
+
+def test_sqlite_syncs_every_commit(tmp_path: Path) -> None:
+    """WAL with synchronous=FULL, on each connection."""
+    journal = sqlite_file(tmp_path)
+    pragmas = journal._in_transaction(
+        lambda c: [c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+    )
+    journal.dispose()
+
+    assert pragmas == ["wal", 2]
+
+
+def test_the_tables_are_valid_for_postgresql() -> None:
+    """Nothing in them is SQLite's own."""
+    for table in metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
