@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import activity
@@ -13,16 +14,27 @@ from activities.failures import port_failures
 from activities.ports import Journal, Notify, Told
 from runbooks.detection import TASK_QUEUE, Detection
 from runbooks.people import CloseRequest, TellRequest
+from runbooks.record import CaseRecord
 
 
 class CasebookActivities:
     """What every case needs and no gate judges: it changes nothing that serves traffic."""
 
-    def __init__(self, notify: Notify, journal: Journal, client: Client, task_queue: str = TASK_QUEUE) -> None:
+    def __init__(
+        self,
+        notify: Notify,
+        journal: Journal,
+        client: Client,
+        task_queue: str = TASK_QUEUE,
+        observe: Callable[[CaseRecord], None] = lambda _: None,
+        checkpoint: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._notify = notify
         self._journal = journal
         self._client = client
         self._queue = task_queue
+        self._observe = observe
+        self._checkpoint = checkpoint
 
     @activity.defn(name="tell")
     async def tell(self, req: TellRequest) -> Told:
@@ -33,10 +45,13 @@ class CasebookActivities:
     @activity.defn(name="close_case")
     async def close(self, req: CloseRequest) -> None:
         """Settles the receipts and writes the record. Safe to repeat."""
+        self._checkpoint("close_begin")
         with port_failures():
             for receipt_id, state in req.settle.items():
                 await self._journal.settle(receipt_id, state, req.case)
             await self._journal.close(req.case, req.workflow_id, req.record)
+        self._checkpoint("close_written")
+        self._observe(CaseRecord.model_validate_json(req.record))
 
     @activity.defn(name="forward")
     async def forward(self, detection: Detection) -> str:

@@ -52,7 +52,12 @@ class Gatherer:
 
     async def pools(self, domain: str, declared: Snapshot) -> Known[dict[str, PoolState]] | Unknown:
         """State of the domain's pools."""
-        return await known(self._metrics.pools(domain, declared), 4, self._clock)
+        found = await known(self._metrics.pools(domain, declared), 4, self._clock)
+        if isinstance(found, Unknown):
+            return found
+        # A watcher's readings are older than the question: their own time counts.
+        seen = getattr(found.value, "observed_at", found.observed_at)
+        return found.model_copy(update={"observed_at": min(seen, found.observed_at)})
 
     async def baseline(self, indicators: tuple[IndicatorQuery, ...]) -> Known[dict[str, float]] | Unknown:
         """First reading of what verify will measure. One reading that is missing makes the whole unknown."""
@@ -67,7 +72,7 @@ class Gatherer:
         )
 
     async def fault(
-        self, target: Target, step: PlannedStep, pools: Awaitable[Known[dict[str, PoolState]] | Unknown]
+        self, target: Target, step: PlannedStep, pools: Callable[[], Awaitable[Known[dict[str, PoolState]] | Unknown]]
     ) -> Known[FaultNow] | Unknown:
         """Whether the fault holds now: by the runbook's own criterion, else by real generations to the target."""
         if step.healthy is not None and step.healthy_indicator is not None:
@@ -85,7 +90,7 @@ class Gatherer:
             )
             return Known(value=FaultNow(holds=not g.ok, detail=detail), observed_at=max(began, g.observed_at))
         if target.kind is TargetKind.SERVICE and target.service is not None:
-            state = await pools
+            state = await pools()
             if isinstance(state, Unknown):
                 return state
             pool = state.value.get(target.service)

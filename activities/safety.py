@@ -97,7 +97,7 @@ class SafetyActivities:
         view, state, fault, baseline = await asyncio.gather(
             known(self._guard.view(domain), 4, self._clock),
             reading,
-            self._gather.fault(req.target, req.step, reading) if need_fault else _not_needed(),
+            self._gather.fault(req.target, req.step, lambda: reading) if need_fault else _not_needed(),
             self._gather.baseline(req.step.indicators) if need_fault else _not_needed(),
         )
         change = self._plan(req, declared, state)

@@ -125,7 +125,8 @@ class TrafficActivities:
                 Sample(indicator=i.name, value=None, observed_at=now, why=str(error)) for i in req.step.indicators
             )
         samples = req.samples + fresh
-        return judge_effect(req.step.verify, samples, req.since, self._clock()).model_copy(update={"samples": fresh})
+        judged = judge_effect(req.step.verify, samples, req.since, self._clock(), req.baseline)
+        return judged.model_copy(update={"samples": fresh})
 
     @activity.defn(name="watch")
     async def watch(self, req: WatchRequest) -> WatchResult:
@@ -139,7 +140,7 @@ class TrafficActivities:
                 else await self._gather.pools(req.target.domain, declared.value)
             )
 
-        fault = await self._gather.fault(req.target, req.step, pools())
+        fault = await self._gather.fault(req.target, req.step, pools)
         if isinstance(fault, Unknown):
             return WatchResult(gone=None, detail=fault.why)
         return WatchResult(gone=not fault.value.holds, detail=fault.value.detail)

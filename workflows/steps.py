@@ -195,7 +195,7 @@ class StepRun:
         self.record.receipts.append(acted.receipt)
         self.record.standing = merged(before, acted.receipt)
         case.show("verifying")
-        effect = await self.moves.verify(self.step, acted.receipt, _baseline(result))
+        effect = await self.moves.verify(self.step, acted.receipt, {} if change.last else _baseline(result))
         self.record.effects.append(effect)
         case.note(f"effect: {effect.outcome}", effect.why)
         if effect.outcome == "better":
@@ -239,5 +239,6 @@ class StepRun:
 
 
 def _baseline(result: CheckResult) -> dict[str, float]:
+    """An increment that does not complete its step is good when it is no worse than before it."""
     fact = result.facts.verifier
     return fact.value if fact.state == "known" else {}

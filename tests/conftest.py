@@ -1,0 +1,31 @@
+"""One Temporal server and one fleet for the whole session: scenarios heal the fleet before they use it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from tests import lab as labs
+
+
+@pytest.fixture(scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WorkflowEnvironment]:
+    """A real Temporal dev server."""
+    async with labs.temporal_server(tmp_path_factory.mktemp("temporal")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def _fleet(tmp_path_factory: pytest.TempPathFactory, server: WorkflowEnvironment) -> AsyncIterator[labs.Lab]:
+    async with labs.running_lab(tmp_path_factory.mktemp("lab"), server) as running:
+        yield running
+
+
+@pytest.fixture
+async def lab(_fleet: labs.Lab) -> AsyncIterator[labs.Lab]:
+    """The whole of Interlock but its worker, with a healthy fleet."""
+    await _fleet.heal()
+    yield _fleet
+    await _fleet.heal()

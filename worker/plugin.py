@@ -1,0 +1,37 @@
+"""The one Temporal plugin of client, worker and Replayer: so that a replay test runs what production runs."""
+
+from __future__ import annotations
+
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.workflow import SandboxImportNotificationPolicy
+
+from workflows.guard import Guard
+from workflows.remediation import Remediation
+
+WORKFLOWS = (Remediation, Guard)
+PARTS = ("casefile", "details", "increments", "levers", "retries", "standing", "steps")
+"""Parts of the workflows. Under RAISE_ON_UNINTENTIONAL_PASSTHROUGH every module beside the workflow's own must be named.
+`tests/test_packaging.py` holds what the sandbox then no longer does for them: no clock, no random, no I/O (docs/adr/0003)."""
+
+
+def runner() -> SandboxedWorkflowRunner:
+    """The default sandbox. The two workflow modules are never passed through: that would disarm it."""
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(
+            "activities", "runbooks", "opentelemetry", *(f"workflows.{part}" for part in PARTS)
+        ).with_import_notification_policy(SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH)
+    )
+
+
+def _runner(_: WorkflowRunner | None) -> WorkflowRunner:
+    return runner()
+
+
+def interlock_plugin() -> SimplePlugin:
+    """Give it to `Client.connect(plugins=[…])`: workers made from that client have it too."""
+    return SimplePlugin(
+        "interlock", data_converter=pydantic_data_converter, workflows=list(WORKFLOWS), workflow_runner=_runner
+    )

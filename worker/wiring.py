@@ -1,0 +1,131 @@
+"""Adapters → activities → Worker. What Interlock is made of, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.adapters.envoy import EnvoyTraffic
+from activities.adapters.measure import Measurements
+from activities.adapters.probe import HttpProber
+from activities.adapters.prometheus import PrometheusSource
+from activities.adapters.scrape import ScrapeSource
+from activities.adapters.sql import SqlJournal
+from activities.adapters.watch import PoolWatcher
+from activities.attest import AttestActivities
+from activities.casebook import CasebookActivities
+from activities.facts import Gatherer
+from activities.guard_client import GuardClient
+from activities.ports import Notify
+from activities.reaper import ReaperActivities
+from activities.safety import SafetyActivities
+from activities.traffic import TrafficActivities, no_checkpoint
+from activities.triage import TriageActivities
+from runbooks.detection import TASK_QUEUE
+from runbooks.fleet import Fleet
+from runbooks.library import Library
+from runbooks.policy import Policy
+from runbooks.record import CaseRecord
+
+
+@dataclass
+class Parts:
+    """Everything a worker needs. `checkpoint` is for crash tests alone."""
+
+    client: Client
+    fleet: Fleet
+    policy: Policy
+    library: Library
+    journal: SqlJournal
+    notify: Notify
+    claim_key: bytes
+    envoy_folder: Path
+    envoy_admin: str
+    route_urls: dict[str, str]
+    prometheus_url: str | None = None
+    watch_period_s: float = 1.0
+    probe_timeout_s: float = 1.5
+    task_queue: str = TASK_QUEUE
+    observe: Callable[[CaseRecord], None] = field(default=lambda _: None)
+    checkpoint: Callable[[str], None] = no_checkpoint
+
+
+def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, source: ScrapeSource) -> Sequence[Any]:
+    """Every activity, bound to its adapters."""
+    prober = HttpProber(parts.fleet, http, parts.route_urls, timeout_s=2.0)
+    traffic = EnvoyTraffic(
+        parts.fleet, parts.envoy_folder, parts.envoy_admin, http, checkpoint=parts.checkpoint
+    )
+    prometheus = (
+        PrometheusSource(parts.prometheus_url, http, 2 * parts.policy.timing.scrape_period_s)
+        if parts.prometheus_url
+        else None
+    )
+    metrics = Measurements(
+        parts.fleet, prober, prometheus, parts.envoy_admin, http, source=source, watcher=watcher,
+        probe_timeout_s=parts.probe_timeout_s,
+    )  # fmt: skip
+    gatherer = Gatherer(metrics, prober)
+    guard = GuardClient(parts.client, parts.task_queue)
+    triage = TriageActivities(parts.library, parts.policy, parts.fleet)
+    safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet)
+    acts = TrafficActivities(traffic, metrics, parts.journal, gatherer, checkpoint=parts.checkpoint)
+    book = CasebookActivities(
+        parts.notify, parts.journal, parts.client, parts.task_queue, parts.observe, parts.checkpoint
+    )
+    attest = AttestActivities(parts.client, groups_of(parts.policy), parts.claim_key)
+    reaper = ReaperActivities(parts.client, parts.journal, parts.notify)
+    return [
+        triage.diagnose,
+        safety.check,
+        acts.apply,
+        acts.read_back,
+        acts.verify,
+        acts.watch,
+        book.tell,
+        book.close,
+        book.forward,
+        attest.attest,
+        attest.check_claim,
+        reaper.describe,
+        reaper.reap,
+    ]
+
+
+def groups_of(policy: Policy) -> Mapping[str, Sequence[str]]:
+    """Group → people, as policy names them."""
+    return policy.groups
+
+
+@asynccontextmanager
+async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
+    """A worker that polls, with its watcher; ended in order when the block ends."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=5, trust_env=False))
+        source = ScrapeSource(client)
+        watched = HttpProber(parts.fleet, client, parts.route_urls, timeout_s=parts.probe_timeout_s)
+        watcher = PoolWatcher(
+            parts.fleet,
+            watched,
+            source,
+            parts.envoy_admin,
+            period_s=parts.watch_period_s,
+            probe_timeout_s=parts.probe_timeout_s,
+        )
+        await stack.enter_async_context(watcher)
+        worker = Worker(
+            parts.client,
+            task_queue=parts.task_queue,
+            activities=activities_of(parts, client, watcher, source),
+            max_concurrent_activities=50,
+            max_concurrent_local_activities=50,
+        )
+        async with worker:
+            yield worker
