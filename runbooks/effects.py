@@ -53,13 +53,13 @@ def _eased(criterion: Criterion, baseline: Mapping[str, float]) -> Criterion:
 
 
 def _readings(criterion: Criterion, samples: Sequence[Sample], since: datetime) -> list[Sample]:
-    """The readings that count, oldest first, one per time. Two at the same time: the one that is not good counts."""
+    """The readings that count, oldest first, one per time. Two at the same time: the more doubtful one counts."""
     by_time: dict[datetime, Sample] = {}
     for sample in samples:
         if sample.indicator != criterion.indicator or sample.observed_at <= since:
             continue
         first = by_time.get(sample.observed_at)
-        if first is None or _good(criterion, first):
+        if first is None or _doubt(criterion, sample) > _doubt(criterion, first):
             by_time[sample.observed_at] = sample
     return [by_time[at] for at in sorted(by_time)]
 
@@ -75,6 +75,14 @@ def _good(criterion: Criterion, sample: Sample) -> bool:
     if criterion.below is not None and value > criterion.below:
         return False
     return criterion.above is None or value >= criterion.above
+
+
+def _doubt(criterion: Criterion, sample: Sample) -> int:
+    """0 good, 1 not good, 2 not measured, 3 over the worse bound."""
+    value = _value(sample)
+    if value is None:
+        return 2
+    return 3 if _over(criterion, value) else 0 if _good(criterion, sample) else 1
 
 
 def _over(criterion: Criterion, value: float) -> bool:

@@ -7,6 +7,7 @@ anchors or aliases, so that a file reads from top to bottom.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -134,7 +135,11 @@ def load(path: Path, model: type[M]) -> M:
 def build(document: Document, model: type[M]) -> M:
     """A read file as a model. Raises CatalogError with one line per mistake."""
     try:
-        return model.model_validate(document.data)
+        # By way of JSON, because pydantic is strict there about what matters (text is no number and no boolean) and not
+        # about what YAML cannot say (a list is a tuple, text is a time).
+        return model.model_validate_json(json.dumps(document.data), strict=True)
+    except TypeError as error:
+        raise CatalogError([f"{document.path}: only text, numbers, true, false, lists and mappings: {error}"]) from error
     except ValidationError as error:
         problems = [f"{document.at(e['loc'])}: {_advice(e['type'], e['msg'], e['input'])}" for e in error.errors()]
         raise CatalogError(problems) from error

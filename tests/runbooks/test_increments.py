@@ -1,0 +1,163 @@
+"""One increment at a time, from what stands there now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from runbooks.change import Blast, CannotPlan, Change, NothingToDo, Receipt
+from runbooks.facts import PoolState, Settings
+from runbooks.fleet import Fleet
+from runbooks.levers import ActingStep, IsolateEndpoint, RecycleConnections, RerouteTraffic, ShedLoad
+from runbooks.planning import completes, plan_change
+from runbooks.policy import LeverPolicy
+
+ISOLATE = IsolateEndpoint(pool="pool-a", endpoint="pool-a-1:8000")
+REROUTE = RerouteTraffic(route="chat", away_from="pool-a", keep=0.0, increment=0.25)
+RECYCLE = RecycleConnections(pool="pool-a", max_connection_s=9.5)
+SHED = ShedLoad(route="chat", tier="batch", admit=0.1, increment=0.25)
+WEIGHTS: Settings = {"weight/chat/pool-a": 40, "weight/chat/pool-b": 60}
+KEY = "endpoint/pool-a/pool-a-1:8000"
+
+
+def _pools(load_b: float | None = 30.0) -> dict[str, PoolState]:
+    sick = PoolState(pool="pool-a", endpoints=2, in_rotation=2, answering=0, capacity_tps=0, load_tps=20)
+    well = PoolState(pool="pool-b", endpoints=2, in_rotation=2, answering=2, capacity_tps=100, load_tps=load_b)
+    return {"pool-a": sick, "pool-b": well}
+
+
+def _plan(step: ActingStep, settings: Settings, fleet: Fleet) -> Change | NothingToDo | CannotPlan:
+    return plan_change(step, "act", 0, settings, _pools(), fleet, LeverPolicy())
+
+
+def _receipt(step: ActingStep, change: Change) -> Receipt:
+    return Receipt(
+        id="r", permit_id="p", case="c", case_workflow_id="w", step_id="1", lever=step.lever, target_id="t", domain="west",
+        epoch=1, before=change.before, after=change.after, blast=change.blast, acted_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+
+
+def test_isolating_takes_one_endpoint_out(fleet: Fleet) -> None:
+    """One setting, one endpoint down, complete."""
+    found = _plan(ISOLATE, {KEY: "in"}, fleet)
+
+    assert isinstance(found, Change)
+    assert (found.before, found.after, found.last) == ({KEY: "in"}, {KEY: "out"}, True)
+    assert found.blast == Blast(endpoints_down={"pool-a": 1})
+
+
+def test_rerouting_moves_one_increment_by_the_capacity_planner(fleet: Fleet) -> None:
+    """The first increment is not the last; the second is planned from what then stands there."""
+    first = _plan(REROUTE, WEIGHTS, fleet)
+    assert isinstance(first, Change)
+    assert first.after == {"weight/chat/pool-a": 15, "weight/chat/pool-b": 85}
+    assert not first.last
+    assert first.blast.share_moved == {"chat": 0.25}
+    assert first.blast.reserved_tps == {"pool-b": 12.5}
+    assert not completes(REROUTE, _receipt(REROUTE, first))
+
+    second = _plan(REROUTE, {**WEIGHTS, **first.after}, fleet)
+    assert isinstance(second, Change)
+    assert second.after == {"weight/chat/pool-a": 0, "weight/chat/pool-b": 100}
+    assert second.last
+    assert completes(REROUTE, _receipt(REROUTE, second))
+
+    assert isinstance(_plan(REROUTE, {**WEIGHTS, **second.after}, fleet), NothingToDo)
+
+
+def test_rerouting_keeps_what_it_is_told_to_keep(fleet: Fleet) -> None:
+    """Down to the share and not below, and then it is complete."""
+    step = REROUTE.model_copy(update={"keep": 0.3})
+
+    found = _plan(step, WEIGHTS, fleet)
+
+    assert isinstance(found, Change)
+    assert found.after["weight/chat/pool-a"] == 30
+    assert found.last
+    assert completes(step, _receipt(step, found))
+
+
+def test_the_levers_policy_bounds_the_increment(fleet: Fleet) -> None:
+    """A runbook cannot move more at once than policy allows."""
+    found = plan_change(REROUTE, "act", 0, WEIGHTS, _pools(), fleet, LeverPolicy(largest_increment=0.1))
+
+    assert isinstance(found, Change)
+    assert found.blast.share_moved == {"chat": 0.1}
+
+
+def test_unknown_pools_deny_a_reroute(fleet: Fleet) -> None:
+    """No figures, no move."""
+    blind = plan_change(REROUTE, "act", 0, WEIGHTS, None, fleet, LeverPolicy())
+    unmeasured = plan_change(REROUTE, "act", 0, WEIGHTS, _pools(load_b=None), fleet, LeverPolicy())
+
+    assert isinstance(blind, CannotPlan)
+    assert "unknown" in blind.why
+    assert isinstance(unmeasured, CannotPlan)
+    assert "pool-b has an unknown load" in unmeasured.why
+
+
+def test_promised_headroom_counts(fleet: Fleet) -> None:
+    """Another case's move has taken the room."""
+    found = plan_change(REROUTE, "act", 0, WEIGHTS, _pools(), fleet, LeverPolicy(), {"pool-b": 50.0})
+
+    assert isinstance(found, CannotPlan)
+
+
+def test_recycling_sets_the_life_of_connections(fleet: Fleet) -> None:
+    """From none or longer to the wanted seconds, rounded up; shorter stays."""
+    found = _plan(RECYCLE, {"connections/pool-a": 0}, fleet)
+
+    assert isinstance(found, Change)
+    assert (found.after, found.last) == ({"connections/pool-a": 10}, True)
+    assert isinstance(_plan(RECYCLE, {"connections/pool-a": 5}, fleet), NothingToDo)
+
+
+def test_shedding_lowers_the_tier_step_by_step(fleet: Fleet) -> None:
+    """By one increment, never under what is still admitted."""
+    settings: Settings = {"admit/chat/batch": 100}
+    seen = []
+    while isinstance(found := _plan(SHED, settings, fleet), Change):
+        settings = {**settings, **found.after}
+        seen.append((found.after["admit/chat/batch"], found.blast.refused_share, found.last))
+        assert completes(SHED, _receipt(SHED, found)) == found.last
+
+    assert seen == [(75, 0.25, False), (50, 0.25, False), (25, 0.25, False), (10, 0.15, True)]
+    assert isinstance(found, NothingToDo)
+
+
+@pytest.mark.parametrize(
+    ("step", "settings", "key"),
+    [
+        (ISOLATE, {}, KEY),
+        (ISOLATE, {KEY: 1}, KEY),
+        (REROUTE, {"weight/chat/pool-a": 40}, "weight/chat/pool-b"),
+        (REROUTE, {**WEIGHTS, "weight/chat/pool-a": "40"}, "weight/chat/pool-a"),
+        (RECYCLE, {}, "connections/pool-a"),
+        (SHED, {"admit/chat/interactive": 100}, "admit/chat/batch"),
+        (SHED, {"admit/chat/batch": True}, "admit/chat/batch"),
+    ],
+)
+def test_a_setting_that_is_missing_or_strange_is_named(
+    step: ActingStep, settings: Settings, key: str, fleet: Fleet
+) -> None:
+    """Nothing is written where we do not know what stood before."""
+    found = _plan(step, settings, fleet)
+
+    assert isinstance(found, CannotPlan)
+    assert key in found.why
+
+
+def test_a_route_without_traffic_or_with_coarse_weights_is_not_moved(fleet: Fleet) -> None:
+    """Both have their own reason."""
+    none = _plan(REROUTE, {"weight/chat/pool-a": 0, "weight/chat/pool-b": 0}, fleet)
+    coarse = _plan(REROUTE, {"weight/chat/pool-a": 1, "weight/chat/pool-b": 1}, fleet)
+
+    assert isinstance(none, CannotPlan)
+    assert "all weights" in none.why
+    assert isinstance(coarse, CannotPlan)
+
+
+def test_undo_is_not_planned_from_a_step(fleet: Fleet) -> None:
+    """Receipts say what stood before; a step does not."""
+    assert isinstance(plan_change(ISOLATE, "undo", 0, {KEY: "out"}, None, fleet, LeverPolicy()), CannotPlan)

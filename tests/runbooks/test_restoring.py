@@ -1,0 +1,126 @@
+"""The way back, from receipts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
+from runbooks.facts import Settings
+from runbooks.planning import merged, plan_restore
+
+BEFORE: Settings = {"weight/chat/a": 50, "weight/chat/b": 50}
+AFTER: Settings = {"weight/chat/a": 0, "weight/chat/b": 100}
+
+
+def _receipt(before: Settings, after: Settings) -> Receipt:
+    return Receipt(
+        id="r", permit_id="p", case="c", case_workflow_id="w", step_id="1", lever="reroute_traffic", target_id="t",
+        domain="west", epoch=1, before=before, after=after, acted_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+
+
+def test_all_the_way_back_is_exactly_what_stood_before() -> None:
+    """Undo: the receipt's before, from the receipt's after."""
+    found = plan_restore(BEFORE, {**AFTER, "other": 1}, AFTER, 1.0)
+
+    assert isinstance(found, Change)
+    assert (found.before, found.after, found.last) == (AFTER, BEFORE, True)
+    assert found.blast.share_moved == {"chat": 0.5}
+
+
+def test_a_ramp_goes_back_in_parts() -> None:
+    """Half of the way, then the rest; the second part knows what the first left."""
+    first = plan_restore(BEFORE, AFTER, AFTER, 0.5)
+    assert isinstance(first, Change)
+    assert first.after == {"weight/chat/a": 25, "weight/chat/b": 75}
+    assert not first.last
+
+    second = plan_restore(BEFORE, first.after, AFTER, 1.0, passed=0.5)
+    assert isinstance(second, Change)
+    assert (second.before, second.after) == (first.after, BEFORE)
+
+
+def test_a_ramp_may_also_start_from_where_the_last_part_ended() -> None:
+    """A caller that keeps what still stands as the new `after` gets to the same end."""
+    first = plan_restore(BEFORE, AFTER, AFTER, 0.5)
+    assert isinstance(first, Change)
+
+    second = plan_restore(BEFORE, first.after, {**AFTER, **first.after}, 1.0)
+
+    assert isinstance(second, Change)
+    assert second.after == BEFORE
+
+
+def test_what_somebody_else_changed_is_left_alone() -> None:
+    """The setting, what it is and what we left are named."""
+    found = plan_restore(BEFORE, {**AFTER, "weight/chat/b": 90}, AFTER, 1.0)
+
+    assert isinstance(found, CannotPlan)
+    assert found.why == "setting weight/chat/b is 90, and we left 100: changed by somebody else since"
+
+
+def test_a_setting_that_is_gone_is_named() -> None:
+    """An endpoint may have left the fleet."""
+    found = plan_restore({"endpoint/a/x:1": "in"}, {}, {"endpoint/a/x:1": "out"}, 1.0)
+
+    assert isinstance(found, CannotPlan)
+    assert "endpoint/a/x:1 is missing" in found.why
+
+
+def test_true_is_not_one() -> None:
+    """Values are the same only when their kind is the same too."""
+    assert isinstance(plan_restore({"admit/r/t": 5}, {"admit/r/t": True}, {"admit/r/t": 1}, 1.0), CannotPlan)
+
+
+def test_an_endpoint_goes_back_with_the_first_share() -> None:
+    """There is no half an endpoint; the rest of the ramp has nothing to do."""
+    before: Settings = {"endpoint/a/x:1": "in"}
+    after: Settings = {"endpoint/a/x:1": "out"}
+
+    first = plan_restore(before, after, after, 0.5)
+
+    assert isinstance(first, Change)
+    assert first.after == before
+    assert isinstance(plan_restore(before, before, after, 1.0, passed=0.5), NothingToDo)
+
+
+def test_a_share_that_is_no_way_back_is_refused() -> None:
+    """Zero, more than all, or backwards."""
+    for share, passed in ((0.0, 0.0), (1.5, 0.0), (0.5, 0.5), (0.5, 0.75)):
+        assert isinstance(plan_restore(BEFORE, AFTER, AFTER, share, passed), CannotPlan)
+
+
+def test_receipts_of_several_increments_are_one_way_back() -> None:
+    """Before the first, after the last, for every setting that any of them touched."""
+    first = _receipt({"a": 50, "b": 50}, {"a": 25, "b": 75})
+    second = _receipt({"a": 25, "c": 0}, {"a": 0, "c": 25})
+
+    assert merged([first, second]) == ({"a": 50, "b": 50, "c": 0}, {"a": 0, "b": 75, "c": 25})
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), min_size=1, max_size=5),
+    st.lists(st.floats(0.01, 1.0), min_size=1, max_size=4, unique=True),
+)
+def test_weights_keep_their_sum_all_the_way_back(pairs: list[tuple[int, int]], ramp: list[float]) -> None:
+    """Every part of every ramp conserves the sum of a route, stays between the two ends, and arrives."""
+    before: Settings = {f"weight/r/{n}": old for n, (old, _) in enumerate(pairs)}
+    numbers = [new for _, new in pairs]
+    numbers[0] += sum(old for old, _ in pairs) - sum(numbers)
+    after: Settings = {f"weight/r/{n}": new for n, new in enumerate(numbers)}
+    now, passed = dict(after), 0.0
+    for share in sorted({*ramp, 1.0}):
+        found = plan_restore(before, now, after, share, passed)
+        assert not isinstance(found, CannotPlan)
+        if isinstance(found, Change):
+            now.update(found.after)
+        assert sum(int(v) for v in now.values()) == sum(int(v) for v in after.values())
+        for key, value in now.items():
+            low, high = sorted((int(before[key]), int(after[key])))
+            assert low <= int(value) <= high
+        passed = share
+
+    assert now == before
