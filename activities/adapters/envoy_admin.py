@@ -36,7 +36,9 @@ class EnvoyAdmin:
 
     async def subscription(self, file: str, pool: str) -> Subscription:
         """State of a file's subscription; `pool` is the one whose endpoints the file lists, if it does."""
-        scope = {RTDS_FILE: "runtime", CDS_FILE: "cluster_manager.cds"}.get(file, f"cluster.{pool}")
+        scope = {RTDS_FILE: "runtime", CDS_FILE: "cluster_manager.cds"}.get(
+            file, f"cluster.{pool}".replace(":", "_")
+        )  # as Envoy names it
         names = [f"{scope}.{n}" for n in ("version_text", "update_failure", "update_rejected")]
         wanted = f"^{re.escape(scope)}\\.(version_text|update_failure|update_rejected)$"
         body = await self._get("/stats", {"format": "json", "filter": wanted})

@@ -37,8 +37,18 @@ class Writer(Model):
     epoch: int
     permit_id: str
 
+    def same(self, other: Writer) -> bool:
+        """True when both are one permit."""
+        return (self.epoch, self.permit_id) == (other.epoch, other.permit_id)
 
-Fences = RootModel[dict[str, Writer]]
+
+class Fence(Writer):
+    """The permit that was last about to write; `refusals` is how many updates Envoy had refused until then."""
+
+    refusals: int
+
+
+Fences = RootModel[dict[str, Fence]]
 
 
 @dataclass(frozen=True)
@@ -128,21 +138,21 @@ class EdgeFolder:
         except (ValueError, KeyError) as error:
             raise mangled(name, f"{type(error).__name__}: {error}") from error
 
-    def fences(self) -> dict[str, Writer]:
-        """Highest permit of each domain that was about to write. Empty before the first one."""
+    def fences(self) -> dict[str, Fence]:
+        """The fence of each domain. Empty before the first write."""
         try:
             return Fences.model_validate_json((self.path / FENCE_FILE).read_bytes()).root
         except FileNotFoundError:
             return {}
         except (OSError, ValidationError) as error:
             # Not "no fence": that would let every late attempt through.
-            raise Permanent(
-                f"{FENCE_FILE} is not usable ({error}); write the highest epoch of each domain into it"
-            ) from error
+            how = '{DOMAIN: {"epoch": HIGHEST, "permit_id": ANY, "refusals": 0}}'
+            why = f"{type(error).__name__} in {self.path}"
+            raise Permanent(f"{FENCE_FILE} is not usable ({why}): write {how} into it, for each domain") from error
 
-    def raise_fence(self, domain: str, writer: Writer) -> None:
+    def raise_fence(self, domain: str, fence: Fence) -> None:
         """Make it durable that this permit is about to write, before it does."""
-        fences = {**self.fences(), domain: writer}
+        fences = {**self.fences(), domain: fence}
         self.replace(FENCE_FILE, Fences(fences).model_dump_json(indent=1).encode())
 
     def keep_old(self, name: str) -> None:

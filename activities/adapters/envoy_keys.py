@@ -16,8 +16,8 @@ RTDS_FILE = "rtds.json"
 """Weights and admit percentages of all routes (Envoy: runtime discovery)."""
 CDS_FILE = "cds.json"
 """Connection settings of all pools (Envoy: cluster discovery)."""
-MAX_WEIGHT = 1_000_000
-"""Envoy adds the weights of a route in 32 bits; far below that nothing overflows."""
+MAX_WEIGHT = 100_000
+"""Envoy shows runtime numbers with six digits (1000000 as 1e+06), and what cannot be read back is not written."""
 
 Family = Literal["weight", "endpoint", "connections", "admit"]
 
@@ -62,12 +62,16 @@ class Key:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of an endpoint; ValueError when it is not IP:PORT, since Envoy's EDS resolves no names."""
+    """IP and port of an endpoint; ValueError when it is not IP:PORT as Envoy writes it. Its EDS resolves no names."""
     host, _, port = address.rpartition(":")
     try:
-        return str(ip_address(host.strip("[]"))), int(port)
+        ip, number = ip_address(host.strip("[]")), int(port)
     except ValueError as error:
         raise ValueError(f"endpoint {address!r} is not IP:PORT, and Envoy's EDS resolves no names") from error
+    written = f"[{ip}]:{number}" if ip.version == 6 else f"{ip}:{number}"
+    if written != address or not 0 < number < 65_536:
+        raise ValueError(f"endpoint {address!r} must be written as Envoy does ({written}), with a port of 1 to 65535")
+    return str(ip), number
 
 
 def domains_of(fleet: Fleet, key: Key) -> frozenset[str]:

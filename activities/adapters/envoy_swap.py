@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from activities.adapters.envoy_admin import EnvoyAdmin, Subscription
-from activities.adapters.envoy_files import Document, EdgeFolder, Writer, version
+from activities.adapters.envoy_files import Document, EdgeFolder, Fence, Writer, version
 from activities.adapters.envoy_keys import Key
 from activities.errors import Ambiguous, Refused, Retryable
 from runbooks.change import Change, Permit
@@ -52,30 +52,30 @@ class Swap:
         """The whole swap; returns when Envoy applies the change. Errors as in `EnvoyTraffic.swap`."""
         fd = await self.folder.acquire(lock_wait_s, lambda: self.abandoned)
         try:
-            document = await asyncio.to_thread(self._enter)
+            document, refusals = await asyncio.to_thread(self._enter)
             self.checkpoint("after_before_read")
-            if self._ours(document):
-                refusals = None
-            else:
+            if not self._ours(document):
                 refusals = await self._may_write(document)
-                document = await asyncio.to_thread(self._write, document)
+                document = await asyncio.to_thread(self._write, document, refusals)
             self.checkpoint("before_read_back")
             await self._read_back(document, refusals)
         finally:
             self.folder.release(fd)
 
-    def _enter(self) -> Document:
+    def _enter(self) -> tuple[Document, int | None]:
+        """The file, and Envoy's refusals before our act if an earlier attempt got as far as the fence."""
         document = self.folder.load(self.file)
         domain, permit = self.permit.domain, self.permit
+        fence = self.folder.fences().get(domain)
         # The file counts as well: a fence.json that was lost must not let a late attempt through.
-        for seen in (self.folder.fences().get(domain), document.writers.get(domain)):
-            if seen is not None and (seen.epoch > permit.epoch or (seen.epoch == permit.epoch and seen != self.writer)):
+        for seen in (fence, document.writers.get(domain)):
+            if seen is not None and seen.epoch >= permit.epoch and not seen.same(self.writer):
                 late = "; this permit had written before that" if document.writers.get(domain) == self.writer else ""
                 raise Refused(
                     f"fenced: {domain} is at epoch {seen.epoch} (permit {seen.permit_id}), "
                     f"permit {permit.id} has epoch {permit.epoch}{late}"
                 )
-        return document
+        return document, fence.refusals if fence is not None and fence.same(self.writer) else None
 
     def _ours(self, document: Document) -> bool:
         """True when this very permit has written already, and its settings still stand."""
@@ -120,10 +120,10 @@ class Swap:
         if self.abandoned:
             raise Refused("the caller was cancelled before anything was written")
 
-    def _write(self, document: Document) -> Document:
+    def _write(self, document: Document, refusals: int) -> Document:
         fresh = document.written(self.keys, self.change.after, self.permit.domain, self.writer)
         try:
-            self.folder.raise_fence(self.permit.domain, self.writer)
+            self.folder.raise_fence(self.permit.domain, Fence(**self.writer.model_dump(), refusals=refusals))
             self.folder.keep_old(self.file)
             self.folder.stage(self.file, fresh.raw)
         except OSError as error:

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -39,6 +39,18 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+@contextmanager
+def running(bootstrap: Path) -> Iterator[None]:
+    """An Envoy process, killed at the end. Enter it in the main thread: Envoy ends with the thread that started it."""
+    with (bootstrap.parent / "envoy.log").open("ab") as log:
+        envoy = subprocess.Popen(envoy_command(bootstrap), stderr=log)
+    try:
+        yield
+    finally:
+        envoy.kill()
+        envoy.wait()
 
 
 class Upstream:
@@ -99,23 +111,18 @@ class EnvoyLab:
             weights=WEIGHTS,
             route_timeout_s=ROUTE_TIMEOUT_S,
         )
-        self.envoy: subprocess.Popen[bytes] | None = None
+        self._running: ExitStack | None = None
 
     async def start(self) -> None:
         """Start Envoy and wait until every pool serves."""
-        self._spawn()
+        self._running = ExitStack()
+        self._running.enter_context(running(self.bootstrap))
         await until(self._ready, f"Envoy serves; see {self.folder}/envoy.log")
-
-    def _spawn(self) -> None:
-        # Plain Popen in the main thread: Envoy ends when the thread that started it does.
-        with (self.folder / "envoy.log").open("ab") as log:
-            self.envoy = subprocess.Popen(envoy_command(self.bootstrap), stderr=log)
 
     def stop(self) -> None:
         """Kill Envoy, as a crash would."""
-        if self.envoy is not None:
-            self.envoy.kill()
-            self.envoy.wait()
+        if self._running is not None:
+            self._running.close()
 
     async def _ready(self) -> bool:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from activities.errors import Ambiguous, Permanent, Refused, Retryable
+from runbooks.change import Change, Permit
 from runbooks.facts import Settings
 from tests.adapters.envoy_lab import ROUTE_TIMEOUT_S, EnvoyLab, envoy_lab, until
 from tests.adapters.test_traffic_contract import SHIFT, A, by_pool, change, permit
@@ -28,6 +29,21 @@ async def lab(tmp_path: Path) -> AsyncIterator[EnvoyLab]:
 async def override(lab: EnvoyLab, **keys: str) -> None:
     """What a person does with curl in an emergency."""
     (await lab.client.post(f"{lab.admin_url}/runtime_modify", params=keys)).raise_for_status()
+
+
+async def crashed(lab: EnvoyLab, wanted: Change, by: Permit, point: str) -> int:
+    """The exit status of a process that swaps and kills itself at `point`."""
+    job = {
+        "fleet": lab.fleet.model_dump_json(),
+        "folder": str(lab.folder),
+        "admin_url": lab.admin_url,
+        "change": wanted.model_dump_json(),
+        "permit": by.model_dump_json(),
+        "at": point,
+    }
+    script = Path(__file__).with_name("envoy_crash.py")
+    child = await asyncio.create_subprocess_exec(sys.executable, str(script), json.dumps(job))
+    return await child.wait()
 
 
 async def test_envoy_away_before_the_write_is_retryable_and_the_file_is_untouched(lab: EnvoyLab) -> None:
@@ -70,6 +86,21 @@ async def test_a_file_that_envoy_refuses_is_taken_back_and_the_old_settings_serv
     assert by_pool(await lab.served(10)) == {"pool-a": 10}
     short = change({key: 0}, {key: 60})
     assert (await traffic.swap(short, permit(short, epoch=2))).settings[key] == 60
+
+
+async def test_killed_after_a_write_that_envoy_refuses_the_second_run_takes_it_back(lab: EnvoyLab) -> None:
+    """Else the refused file would wait on the disk for the next start of Envoy."""
+    key, before = "connections/pool-a", (lab.folder / "cds.json").read_bytes()
+    endless = change({key: 0}, {key: 10**12})
+    assert await crashed(lab, endless, permit(endless), "after_write") == -signal.SIGKILL
+
+    async def refused() -> bool:
+        return await lab.stat("cluster_manager.cds.update_failure") == 1
+
+    await until(refused, "Envoy refuses the file")
+    with pytest.raises(Refused, match="the old file is back"):
+        await lab.traffic().swap(endless, permit(endless))
+    assert (lab.folder / "cds.json").read_bytes() == before
 
 
 async def test_an_admin_override_of_a_key_is_refused_by_name_and_left_alone(lab: EnvoyLab) -> None:
@@ -128,17 +159,7 @@ async def test_killed_at_any_point_the_same_permit_ends_in_exactly_one_update(
     wanted = change(*cases[family])
     key, by = next(iter(wanted.after)), permit(wanted)
     at_first = await lab.updates(key)
-    job = {
-        "fleet": lab.fleet.model_dump_json(),
-        "folder": str(lab.folder),
-        "admin_url": lab.admin_url,
-        "change": wanted.model_dump_json(),
-        "permit": by.model_dump_json(),
-        "at": point,
-    }
-    script = Path(__file__).with_name("envoy_crash.py")
-    child = await asyncio.create_subprocess_exec(sys.executable, str(script), json.dumps(job))
-    assert await child.wait() == -signal.SIGKILL
+    assert await crashed(lab, wanted, by, point) == -signal.SIGKILL
 
     await lab.traffic().swap(wanted, by)
     await lab.traffic().swap(wanted, by)
