@@ -16,6 +16,8 @@ KV_FULL = 0.8
 """A pool with more of its KV cache in use than this receives nothing (taxonomy: no reroute into KV over 80 %)."""
 QUEUE_FULL = 2.0
 """A pool with more waiting requests per answering endpoint than this is behind already and receives nothing."""
+LEAST_SEEN = 0.1
+"""Pools with less than this share of a route's weight see too little of it to tell the load of the rest."""
 _SLACK = 1e-9
 """Floating-point slack, far below one token per second."""
 
@@ -105,8 +107,9 @@ def _tps_per_weight(away_from: str, pools: Mapping[str, PoolState], weights: Map
     if away_from in known and weights[away_from] > 0:
         rates.append(known[away_from] / weights[away_from])
     others = [name for name in known if name != away_from and weights[name] > 0]
-    if others:
-        rates.append(sum(known[name] for name in others) / sum(weights[name] for name in others))
+    seen = sum(weights[name] for name in others)
+    if others and (rates or seen >= LEAST_SEEN * sum(weights.values())):
+        rates.append(sum(known[name] for name in others) / seen)
     return max(rates) if rates else None
 
 

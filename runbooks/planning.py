@@ -7,8 +7,9 @@ through to the next step, as it would when a gate refuses it. When nothing is le
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,9 +17,10 @@ from runbooks.base import digest
 from runbooks.detection import Detection, Target
 from runbooks.fleet import Fleet, Pool
 from runbooks.increments import completes, plan_change
-from runbooks.levers import IsolateEndpoint, Page, RecycleConnections, RerouteTraffic, ShedLoad, Step, direction
-from runbooks.plan import Classification, Envelope, IndicatorQuery, Plan, PlannedStep
+from runbooks.levers import Page, Step
+from runbooks.plan import Classification, IndicatorQuery, Plan, PlannedStep
 from runbooks.policy import Policy
+from runbooks.reach import envelope_of, pools_touched, targets_of
 from runbooks.restoring import merged, plan_restore
 from runbooks.schema import Criterion, RestoreRule, Runbook, StepSpec
 from runbooks.templates import RenderError, render_all
@@ -77,15 +79,12 @@ def planned_steps(
     runbook: Runbook, detection: Detection, *, library: Library, policy: Policy, fleet: Fleet
 ) -> tuple[list[PlannedStep], list[RenderError]]:
     """The steps that can be planned, in order, and for each of the others the reason with its place in the runbook."""
-    pool = fleet.pool(detection.target.service or "")
-    context = _context(detection, pool, fleet)
+    case = _Case.of(detection, library, policy, fleet)
     steps: list[PlannedStep] = []
     problems: list[RenderError] = []
     for index, spec in enumerate(runbook.steps):
         try:
-            steps.append(
-                _planned(index, spec, runbook.healthy, context, pool, detection.target, library, policy, fleet)
-            )
+            steps.append(_planned(case, index, spec, runbook.healthy))
         except RenderError as error:
             problems.append(error)
     return steps, problems
@@ -114,19 +113,26 @@ def _context(detection: Detection, pool: Pool | None, fleet: Fleet) -> dict[str,
     return context
 
 
-def _planned(
-    index: int,
-    spec: StepSpec,
-    healthy: Criterion | None,
-    context: dict[str, Any],
-    pool: Pool | None,
-    target: Target,
-    library: Library,
-    policy: Policy,
-    fleet: Fleet,
-) -> PlannedStep:
+@dataclass(frozen=True)
+class _Case:
+    """What all steps of one case are planned from."""
+
+    target: Target
+    pool: Pool | None
+    context: dict[str, Any]
+    library: Library
+    policy: Policy
+    fleet: Fleet
+
+    @classmethod
+    def of(cls, detection: Detection, library: Library, policy: Policy, fleet: Fleet) -> _Case:
+        pool = fleet.pool(detection.target.service or "")
+        return cls(detection.target, pool, _context(detection, pool, fleet), library, policy, fleet)
+
+
+def _planned(case: _Case, index: int, spec: StepSpec, healthy: Criterion | None) -> PlannedStep:
     where: tuple[int | str, ...] = ("steps", index)
-    values = render_all(spec.parameters, context, (*where, "with"))
+    values = render_all(spec.parameters, case.context, (*where, "with"))
     try:
         step = _STEP.validate_python({**values, "lever": spec.lever})
     except ValidationError as error:
@@ -134,109 +140,35 @@ def _planned(
         field = [str(part) for part in first["loc"] if part != spec.lever]
         message = first["msg"][0].lower() + first["msg"][1:]
         raise RenderError((*where, "with", *field), f"{spec.lever}: {message}") from error
-    touched = _touched(step, fleet, where)
+    touched = pools_touched(step, case.fleet, where)
+    targets = targets_of(step, touched)
     gone = None if spec.verify is None else healthy
-    asked = (context, pool, target, library)
     return PlannedStep(
         id=f"{index + 1}-{spec.lever}",
         step=step,
-        targets=_targets(step, touched),
+        targets=targets,
         domains=tuple(sorted({p.cluster for p in touched})),
         verify=spec.verify,
-        indicators=_indicators([] if spec.verify is None else spec.verify.criteria, *asked, (*where, "verify")),
+        indicators=_indicators(case, () if spec.verify is None else spec.verify.criteria, (*where, "verify")),
         on_cannot_tell=spec.on_cannot_tell,
         restore=spec.restore,
         healthy=gone,
-        healthy_indicator=_indicators([gone], *asked, ("healthy",))[0] if gone else None,
-        envelope=_envelope(f"{index + 1}-{spec.lever}", step, _targets(step, touched), policy),
+        healthy_indicator=_indicators(case, [gone], ("healthy",))[0] if gone else None,
+        envelope=envelope_of(f"{index + 1}-{spec.lever}", step, targets, case.policy),
     )
 
 
-def _touched(step: Step, fleet: Fleet, where: tuple[int | str, ...]) -> list[Pool]:
-    """The pools that the step takes from or gives to, the sick one first. RenderError: the fleet lacks such a name."""
-
-    def pool_named(name: str, field: str) -> Pool:
-        pool = fleet.pool(name)
-        if pool is None:
-            raise RenderError((*where, "with", field), f"the fleet has no pool {name!r}")
-        return pool
-
-    match step:
-        case Page():
-            return []
-        case RecycleConnections():
-            return [pool_named(step.pool, "pool")]
-        case IsolateEndpoint():
-            pool = pool_named(step.pool, "pool")
-            if all(e.address != step.endpoint for e in pool.endpoints):
-                raise RenderError((*where, "with", "endpoint"), f"pool {pool.name} has no endpoint {step.endpoint!r}")
-            return [pool]
-        case RerouteTraffic() | ShedLoad():
-            route = fleet.route(step.route)
-            if route is None:
-                raise RenderError((*where, "with", "route"), f"the fleet has no route {step.route!r}")
-            pools = [pool_named(name, "route") for name in route.pools]
-            if isinstance(step, ShedLoad):
-                if step.tier not in route.tiers:
-                    raise RenderError((*where, "with", "tier"), f"route {route.name} has no tier {step.tier!r}")
-                return pools
-            if step.away_from not in route.pools:
-                raise RenderError((*where, "with", "away_from"), f"route {route.name} has no pool {step.away_from!r}")
-            if len(pools) < 2:
-                raise RenderError(
-                    (*where, "with", "away_from"), f"route {route.name} has no other pool to move traffic to"
-                )
-            return sorted(pools, key=lambda p: p.name != step.away_from)
-    assert_never(step)
-
-
-def _targets(step: Step, touched: Sequence[Pool]) -> tuple[str, ...]:
-    if isinstance(step, IsolateEndpoint):
-        return tuple(Target(cluster=p.cluster, service=p.name, endpoint=step.endpoint).id for p in touched)
-    return tuple(Target(cluster=p.cluster, service=p.name).id for p in touched)
-
-
-def _indicators(
-    criteria: Sequence[Criterion],
-    context: dict[str, Any],
-    pool: Pool | None,
-    target: Target,
-    library: Library,
-    where: tuple[int | str, ...],
-) -> tuple[IndicatorQuery, ...]:
+def _indicators(case: _Case, criteria: Sequence[Criterion], where: tuple[int | str, ...]) -> tuple[IndicatorQuery, ...]:
+    """What the criteria measure, each once, in the dialect of the target's pool."""
     if not criteria:
         return ()
-    if pool is None:
-        raise RenderError(where, f"{target.id} is not in a pool, so no engine dialect says how to measure")
-    dialect = library.dialects.get(pool.dialect)
+    if case.pool is None:
+        raise RenderError(where, f"{case.target.id} is not in a pool, so no engine dialect says how to measure")
+    dialect = case.library.dialects.get(case.pool.dialect)
     if dialect is None:
-        raise RenderError(where, f"there are no indicators for the dialect {pool.dialect}")
-    return tuple(dialect.query(name, context, where) for name in dict.fromkeys(c.indicator for c in criteria))
-
-
-def _envelope(step_id: str, step: Step, targets: tuple[str, ...], policy: Policy) -> Envelope:
-    """The most that the whole step may do, over all increments: what people approve, and never more than policy."""
-    limits = policy.for_lever(step.lever)
-    share, endpoints = 0.0, 0
-    match step:
-        case RerouteTraffic():
-            share = min(1.0 - step.keep, limits.largest_share)
-        case ShedLoad():
-            share = min(1.0 - step.admit, limits.largest_share)
-        case IsolateEndpoint():
-            endpoints = 1
-        case RecycleConnections() | Page():
-            pass
-        case _:
-            assert_never(step)
-    return Envelope(
-        step_id=step_id,
-        lever=step.lever,
-        targets=targets,
-        direction=direction(step),
-        largest_share=share,
-        largest_endpoints=endpoints,
-    )
+        raise RenderError(where, f"there are no indicators for the dialect {case.pool.dialect}")
+    names = dict.fromkeys(c.indicator for c in criteria)
+    return tuple(dialect.query(name, case.context, where) for name in names)
 
 
 def _page_only(classification: Classification, target: Target, policy: Policy, why: str) -> Plan:
@@ -252,7 +184,7 @@ def _page_only(classification: Classification, target: Target, policy: Policy, w
         indicators=(),
         on_cannot_tell="keep_and_page",
         restore=RestoreRule(),
-        envelope=_envelope(step_id, page, (), policy),
+        envelope=envelope_of(step_id, page, (), policy),
     )
     return Plan(
         failure_class=classification.failure_class,

@@ -170,6 +170,15 @@ def test_headroom_that_is_promised_is_not_given_twice() -> None:
     assert move(pools, {"a": 50, "b": 50}, b=50.0).moved_share == 0
 
 
+def test_a_sliver_of_traffic_does_not_tell_the_load_of_the_rest() -> None:
+    """The sick pool's load is unknown and its sibling had one request in twenty: nothing moves."""
+    pools = {"a": state("a", 0, None, answering=0), "b": state("b", 100, 0)}
+
+    assert move(pools, {"a": 95, "b": 5}).moved_share == 0
+    assert "not known how much load" in move(pools, {"a": 95, "b": 5}).why
+    assert move(pools, {"a": 50, "b": 50}).moved_share == 0.25
+
+
 def test_a_hung_pool_that_reports_no_load_does_not_look_light() -> None:
     """The pools beside it tell how heavy a share of the route is."""
     pools = {"a": state("a", 0, 0, answering=0), "b": state("b", 100, 50)}
