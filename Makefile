@@ -1,0 +1,44 @@
+# The two commands are `make demo` and `make test`. Both bring what they need: uv, the locked dependencies and, for the
+# tests on Debian as root, the packages they need.
+PYTHON ?= python3
+TOOLS := .uv
+UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+ARGS ?=
+.PHONY: demo up test check lint format bench clean
+
+demo: .venv/.engines ## break a real engine and watch Interlock mend it
+	@.venv/bin/interlock demo $(ARGS)
+
+up: .venv/.engines ## the same fleet without faults
+	@.venv/bin/interlock up $(ARGS)
+
+test: .venv/.synced ## everything, on real parts (Debian, root)
+	bash tests/install.sh
+	$(MAKE) --no-print-directory check
+	.venv/bin/python -m tests.run $(ARGS)
+
+check: .venv/.synced ## style, types, direction of imports, catalogue
+	.venv/bin/ruff check -q
+	.venv/bin/ruff format -q --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-timings >/dev/null || .venv/bin/lint-imports
+	.venv/bin/interlock runbook check
+
+format:
+	.venv/bin/ruff check -q --fix
+	.venv/bin/ruff format -q
+
+$(TOOLS)/bin/uv:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install -q 'uv>=0.9,<1'
+
+.venv/.synced: $(if $(filter $(TOOLS)/bin/uv,$(UV)),$(UV)) pyproject.toml uv.lock
+	$(UV) sync -q --locked --extra demo
+	@touch $@
+
+.venv/.engines: $(if $(filter $(TOOLS)/bin/uv,$(UV)),$(UV)) pyproject.toml uv.lock
+	@$(UV) sync -q --locked --extra demo --extra engines
+	@touch $@ .venv/.synced
+
+clean:
+	rm -rf .venv .uv .state
