@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,7 +168,9 @@ class DevIssuer:
     settings: PeopleSettings
     _key: ec.EllipticCurvePrivateKey
 
-    def mint(self, sub: str, groups: tuple[str, ...] = (), *, life_s: int = 3600, **claims: object) -> str:
+    def mint(
+        self, sub: str, groups: tuple[str, ...] = (), *, life_s: int = 3600, claims: Mapping[str, object] | None = None
+    ) -> str:
         """A token for `sub`. `claims` override or add, so that tests can make wrong ones."""
         now = int(datetime.now(UTC).timestamp())
         body = {
@@ -177,7 +180,7 @@ class DevIssuer:
             "iat": now,
             "exp": now + life_s,
             "groups": list(groups),
-            **claims,
+            **(claims or {}),
         }
         return jwt.encode(body, self._key, algorithm="ES256", headers={"kid": "dev"})
 

@@ -18,12 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 import runbooks
+from worker.errors import OperatorError
 
 PREFIX = "INTERLOCK_"
 CATALOG = Path(runbooks.__file__).parent / "catalog"
 
 
-class BadSettings(Exception):
+class BadSettings(OperatorError):
     """One sentence per wrong variable, naming it and never its value."""
 
 
@@ -161,6 +162,7 @@ class Settings(BaseSettings):
     webhook_url: SecretStr | None = Field(
         default=None, description="Where pages go. Often holds a token, so it is a secret."
     )
+    pages_file: Path = Field(default=Path("interlock-pages.log"), description="Where pages go when no webhook is set.")
     ui_url: str = "http://127.0.0.1:8233"
     otlp_endpoint: str | None = Field(
         default=None, description="Base URL of an OTLP/HTTP receiver; none: nothing is exported."

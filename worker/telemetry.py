@@ -16,6 +16,7 @@ true length and their parent, and replay ends none twice. Its price: the process
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,15 @@ from temporalio.contrib.opentelemetry import OpenTelemetryPlugin, ReplaySafeTrac
 _lock = threading.Lock()
 _W3C = TraceContextTextMapPropagator()
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+
+
+class _Evicted(logging.Filter):
+    """Drops one false alarm, no more: when a worker evicts an open workflow (each time it stops), Python closes the
+    workflow's coroutine in another context than the span was opened in, and the span's token cannot be reset there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not (isinstance(error, ValueError) and isinstance(error.__context__, GeneratorExit))
 
 
 class Instruments:
@@ -99,6 +109,7 @@ def setup(
         else:
             tracers = create_tracer_provider(resource=resource)
             trace.set_tracer_provider(tracers)
+            logging.getLogger("opentelemetry.context").addFilter(_Evicted())
         for exporter in span_exporters:
             tracers.add_span_processor(SimpleSpanProcessor(exporter))
         if otlp_endpoint is not None:

@@ -12,6 +12,7 @@ from temporalio.client import Client, Interceptor, Plugin
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
+from worker.errors import OperatorError
 from worker.settings import TemporalSettings
 
 SEARCH_ATTRIBUTES = ("InterlockClass", "InterlockState", "InterlockService", "InterlockLever")
@@ -20,11 +21,11 @@ _KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 _PATIENCE = timedelta(seconds=10)
 
 
-class TemporalAway(Exception):
+class TemporalAway(OperatorError):
     """Temporal could not be reached; the text names the address."""
 
 
-class SearchAttributesRefused(Exception):
+class SearchAttributesRefused(OperatorError):
     """The server does not let us register them. The text ends in the exact command for somebody who may."""
 
 

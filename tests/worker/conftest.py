@@ -215,6 +215,12 @@ async def client(address: str, telemetry: Telemetry) -> AsyncIterator[Client]:
         yield client
 
 
+@pytest.fixture(scope="session", name="serve")
+def _serve_fixture() -> Callable[[FastAPI], AbstractAsyncContextManager[str]]:
+    """Serves an app for the length of a block."""
+    return serve
+
+
 class _Quiet(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
