@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 from activities.adapters import envoy_keys, envoy_xds
-from activities.adapters.envoy_files import FENCE_FILE, render
+from activities.adapters.envoy_document import render
+from activities.adapters.envoy_files import FENCE_FILE
 from activities.adapters.envoy_keys import CDS_FILE, RTDS_FILE, eds_file
 from runbooks.fleet import Fleet
 from worker.edge_bootstrap import bootstrap

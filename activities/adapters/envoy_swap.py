@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from activities.adapters.envoy_admin import EnvoyAdmin, Subscription
-from activities.adapters.envoy_files import Document, EdgeFolder, Fence, Writer, version
+from activities.adapters.envoy_document import Document, Writer, version
+from activities.adapters.envoy_files import EdgeFolder, Fence
 from activities.adapters.envoy_keys import Key
 from activities.errors import Ambiguous, Refused, Retryable
 from runbooks.change import Change, Permit
@@ -50,8 +51,7 @@ class Swap:
 
     async def run(self, lock_wait_s: float) -> None:
         """The whole swap; returns when Envoy applies the change. Errors as in `EnvoyTraffic.swap`."""
-        fd = await self.folder.acquire(lock_wait_s, lambda: self.abandoned)
-        try:
+        async with self.folder.lock(lock_wait_s, lambda: self.abandoned):
             document, refusals = await asyncio.to_thread(self._enter)
             self.checkpoint("after_before_read")
             if not self._ours(document):
@@ -59,8 +59,6 @@ class Swap:
                 document = await asyncio.to_thread(self._write, document, refusals)
             self.checkpoint("before_read_back")
             await self._read_back(document, refusals)
-        finally:
-            self.folder.release(fd)
 
     def _enter(self) -> tuple[Document, int | None]:
         """The file, and Envoy's refusals before our act if an earlier attempt got as far as the fence."""

@@ -6,17 +6,19 @@ import asyncio
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from activities.adapters.envoy_files import EdgeFolder
 from activities.errors import Ambiguous, Permanent, Refused, Retryable
 from runbooks.change import Change, Permit
 from runbooks.facts import Settings
 from tests.adapters.envoy_lab import ROUTE_TIMEOUT_S, EnvoyLab, envoy_lab, until
-from tests.adapters.test_traffic_contract import SHIFT, A, by_pool, change, permit
+from tests.adapters.test_traffic_contract import SHIFT, A, B, by_pool, change, permit
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ async def test_an_admin_override_of_a_key_is_refused_by_name_and_left_alone(lab:
 async def test_a_request_on_a_hung_endpoint_ends_at_the_route_timeout_and_its_connection_with_it(lab: EnvoyLab) -> None:
     """Isolating cannot cut what is in flight in Envoy; the timeout bounds it, and then nothing is left open."""
     traffic, hung = lab.traffic(), lab.upstreams[lab.fleet.pools[1].endpoints[0].address]
-    to_b = change({A: 100, "weight/chat/pool-b": 0}, {A: 0, "weight/chat/pool-b": 100})
+    to_b = change({A: 100, B: 0}, {A: 0, B: 100})
     await traffic.swap(to_b, permit(to_b, epoch=1))
     await lab.served(3)
     hung.hanging, started = True, time.monotonic()
@@ -170,29 +172,62 @@ async def test_killed_at_any_point_the_same_permit_ends_in_exactly_one_update(
 
 async def test_a_swap_cancelled_while_it_waits_for_the_lock_writes_nothing_later(lab: EnvoyLab) -> None:
     """Cancelled means over: when the lock comes free, nobody takes it up for the caller who left."""
-    gate = lab.traffic()._folder
-    fd = await gate.acquire(1.0, lambda: False)
-    waiting = asyncio.create_task(lab.traffic().swap(SHIFT, permit(SHIFT)))
-    await asyncio.sleep(0.05)
-    waiting.cancel()
+    async with EdgeFolder(lab.folder).lock(1.0, lambda: False):
+        waiting = asyncio.create_task(lab.traffic().swap(SHIFT, permit(SHIFT)))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    gate.release(fd)
 
     assert (await lab.traffic().read("east")).settings[A] == 100
-    other = change(SHIFT.before, {A: 90, "weight/chat/pool-b": 10})
+    other = change(SHIFT.before, {A: 90, B: 10})
     assert (await lab.traffic().swap(other, permit(other))).settings[A] == 90
+
+
+async def test_a_swap_cancelled_in_the_middle_of_its_write_ends_only_when_the_write_has(lab: EnvoyLab) -> None:
+    """So whoever reads after the cancellation reads the last word."""
+    written, go_on = threading.Event(), threading.Event()
+
+    def pause(point: str) -> None:
+        if point == "after_write":
+            written.set()
+            assert go_on.wait(5)
+
+    swap = asyncio.create_task(lab.traffic(checkpoint=pause).swap(SHIFT, permit(SHIFT)))
+    assert await asyncio.to_thread(written.wait, 5)
+    swap.cancel()
+    done, _ = await asyncio.wait({swap}, timeout=0.1)
+    assert not done
+
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await swap
+    assert await lab.traffic().effective([A]) == {A: 40}
+    async with EdgeFolder(lab.folder).lock(0, lambda: False):
+        assert (await lab.traffic().read("east")).permit_id == "permit-1"
+
+
+async def test_a_hand_edit_while_a_swap_is_being_judged_is_not_overwritten(lab: EnvoyLab) -> None:
+    """An editor takes no lock; the file is compared once more just before the write."""
+    path = lab.folder / "rtds.json"
+    by_hand = path.read_bytes().replace(b'"routing.split.code.pool-c": 100', b'"routing.split.code.pool-c": 7')
+
+    def edit(point: str) -> None:
+        if point == "after_before_read":
+            path.write_bytes(by_hand)
+
+    with pytest.raises(Refused, match="changed by hand"):
+        await lab.traffic(checkpoint=edit).swap(SHIFT, permit(SHIFT))
+
+    assert path.read_bytes() == by_hand
 
 
 async def test_a_lock_that_stays_taken_is_retryable(lab: EnvoyLab) -> None:
     """Bounded waiting: somebody else is at work on this edge."""
-    gate = lab.traffic()._folder
-    fd = await gate.acquire(1.0, lambda: False)
-
-    with pytest.raises(Retryable, match="edge folder"):
-        await lab.traffic(lock_wait_s=0.05).swap(SHIFT, permit(SHIFT))
-
-    gate.release(fd)
+    async with EdgeFolder(lab.folder).lock(1.0, lambda: False):
+        with pytest.raises(Retryable, match="edge folder"):
+            await lab.traffic(lock_wait_s=0.05).swap(SHIFT, permit(SHIFT))
 
 
 @pytest.mark.parametrize(
