@@ -59,17 +59,23 @@ class Gatherer:
         seen = getattr(found.value, "observed_at", found.observed_at)
         return found.model_copy(update={"observed_at": min(seen, found.observed_at)})
 
-    async def baseline(self, indicators: tuple[IndicatorQuery, ...]) -> Known[dict[str, float]] | Unknown:
-        """First reading of what verify will measure. One reading that is missing makes the whole unknown."""
-        samples = await known(self._metrics.sample(indicators), 4, self._clock)
+    async def baseline(self, indicators: tuple[IndicatorQuery, ...]) -> Known[dict[str, float | None]] | Unknown:
+        """First reading of what verify will measure. One that is missing makes the whole unknown.
+
+        A generation is not asked here, only whether it can be asked: before the act it would tell of the fault, slowly.
+        """
+        probes = [i for i in indicators if i.source == "probe"]
+        cannot = [i.scope for i in probes if not self._prober.knows(i.scope)]
+        if cannot:
+            return Unknown(why=f"nobody can ask {', '.join(cannot)} for a real generation: no URL is set for it")
+        samples = await known(self._metrics.sample([i for i in indicators if i not in probes]), 4, self._clock)
         if isinstance(samples, Unknown):
             return samples
         missing = [f"{s.indicator} ({s.why})" for s in samples.value if s.value is None]
         if missing:
             return Unknown(why=f"no reading of {', '.join(missing)}")
-        return Known(
-            value={s.indicator: s.value for s in samples.value if s.value is not None}, observed_at=samples.observed_at
-        )
+        first: dict[str, float | None] = {s.indicator: s.value for s in samples.value}
+        return Known(value=first | dict.fromkeys((i.name for i in probes), None), observed_at=samples.observed_at)
 
     async def fault(
         self, target: Target, step: PlannedStep, pools: Callable[[], Awaitable[Known[dict[str, PoolState]] | Unknown]]

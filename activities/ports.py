@@ -87,6 +87,10 @@ class Prober(Protocol):
         """`scope` is an endpoint address or `route/NAME`. A time-out or an error is ok=False with why, not an exception."""
         ...
 
+    def knows(self, scope: str) -> bool:
+        """True when this scope can be asked at all."""
+        ...
+
 
 class Notify(Protocol):
     """Tells people."""

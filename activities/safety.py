@@ -11,14 +11,14 @@ from activities.failures import port_failures
 from activities.guard_client import GuardClient
 from activities.ports import Snapshot, Traffic
 from runbooks.change import CannotPlan, Change, NothingToDo
-from runbooks.facts import Approval, Facts, Known, PoolState, Settings, Unknown
+from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
 from runbooks.fleet import Fleet
 from runbooks.guard import AcquireRequest, Answer
 from runbooks.levers import Page
 from runbooks.plan import CheckRequest, CheckResult, Verdict
 from runbooks.planning import plan_change, plan_restore
 from runbooks.policy import Policy
-from runbooks.safety import Question, judge
+from runbooks.safety import Question, judge, reserved
 
 PRIORITY = {"undo": 0, "restore": 3, "act": 5}
 FIRST = {"isolate_endpoint": 1, "shed_load": 2}
@@ -100,7 +100,7 @@ class SafetyActivities:
             self._gather.fault(req.target, req.step, lambda: reading) if need_fault else _not_needed(),
             self._gather.baseline(req.step.indicators) if need_fault else _not_needed(),
         )
-        change = self._plan(req, declared, state)
+        change = self._plan(req, declared, state, view)
         before = await self._before(change, declared)
         facts = Facts(
             now=self._clock(),
@@ -116,7 +116,11 @@ class SafetyActivities:
         return facts, change
 
     def _plan(
-        self, req: CheckRequest, declared: Known[Snapshot] | Unknown, pools: Known[dict[str, PoolState]] | Unknown
+        self,
+        req: CheckRequest,
+        declared: Known[Snapshot] | Unknown,
+        pools: Known[dict[str, PoolState]] | Unknown,
+        view: Known[GuardView] | Unknown,
     ) -> Change | NothingToDo | CannotPlan:
         if isinstance(declared, Unknown):
             return CannotPlan(why=f"the proxy's settings could not be read: {declared.why}")
@@ -140,6 +144,8 @@ class SafetyActivities:
             pools.value if isinstance(pools, Known) else None,
             self._fleet,
             self._policy.for_lever(req.step.step.lever),
+            # Unknown denies in G4 whatever is planned here.
+            reserved(view.value, req.workflow_id, self._clock()) if isinstance(view, Known) else {},
         )
 
     async def _before(

@@ -43,13 +43,13 @@ def judge_effect(
 
 
 def _eased(criterion: Criterion, baseline: Mapping[str, float]) -> Criterion:
-    """The criterion with its bound moved to the baseline where that is easier."""
+    """For an increment on the way: no worse than before it, with a quarter's room for the noise of a short window."""
     start = baseline.get(criterion.indicator)
     if start is None or math.isnan(start):
         return criterion
     if criterion.below is not None:
-        return criterion.model_copy(update={"below": max(criterion.below, start)})
-    return criterion.model_copy(update={"above": min(criterion.above or 0.0, start)})
+        return criterion.model_copy(update={"below": max(criterion.below, 1.25 * start)})
+    return criterion.model_copy(update={"above": min(criterion.above or 0.0, 0.75 * start)})
 
 
 def _readings(criterion: Criterion, samples: Sequence[Sample], since: datetime) -> list[Sample]:

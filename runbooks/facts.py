@@ -106,8 +106,8 @@ class Facts(Model):
     )
     pools: Known[dict[str, PoolState]] | Unknown
     guard: Known[GuardView] | Unknown
-    verifier: Known[dict[str, float]] | Unknown = Field(
-        description="First reading of each indicator that verify will use."
+    verifier: Known[dict[str, float | None]] | Unknown = Field(
+        description="First reading of each indicator that verify will use; None for a generation, asked while verifying."
     )
     skew_s: Known[float] | Unknown = Field(
         description="Detector clock minus ours, seconds; positive: the detector is ahead."

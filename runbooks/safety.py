@@ -14,7 +14,7 @@ from typing import Literal
 from runbooks.base import Model
 from runbooks.change import CannotPlan, Change, NothingToDo
 from runbooks.detection import Target
-from runbooks.facts import Facts, Known, PoolState, Unknown
+from runbooks.facts import Facts, GuardView, Known, PoolState, Unknown
 from runbooks.fleet import Fleet
 from runbooks.levers import IsolateEndpoint
 from runbooks.plan import GateVerdict, PlannedStep, Verdict
@@ -163,6 +163,41 @@ def _answering(q: Question, f: Facts, gate: str, state: PoolState) -> int | Gate
     return state.answering - (0 if sick else down)
 
 
+RESERVED_FOR_S = 30.0
+"""How long a granted move is counted beside the measured load: until the load's window surely shows it, seconds."""
+
+
+def reserved(view: GuardView, workflow_id: str, now: datetime) -> dict[str, float]:
+    """Tokens/s promised to pools by other cases' young moves. The own case's increments were verified under load."""
+    out: dict[str, float] = {}
+    for standing in view.standing:
+        if standing.case.startswith(workflow_id + "#") or (now - standing.since).total_seconds() > RESERVED_FOR_S:
+            continue
+        for pool, tps in standing.reserved_tps.items():
+            out[pool] = out.get(pool, 0.0) + tps
+    return out
+
+
+def _coming_back(q: Question, f: Facts) -> dict[str, float]:
+    """Tokens/s that a restore gives back to each pool whose weight it raises."""
+    if q.purpose != "restore" or not isinstance(q.change, Change) or isinstance(f.pools, Unknown):
+        return {}
+    out: dict[str, float] = {}
+    for key, after in q.change.after.items():
+        family, _, rest = key.partition("/")
+        before = q.change.before.get(key)
+        if family != "weight" or not isinstance(after, int) or not isinstance(before, int) or after <= before:
+            continue
+        route = q.fleet.route(rest.rpartition("/")[0])
+        load = [f.pools.value[p].load_tps for p in (route.pools if route else ()) if p in f.pools.value]
+        total = sum(x for x in load if x is not None)
+        weights = sum(
+            v for k, v in (f.before.value if isinstance(f.before, Known) else {}).items() if isinstance(v, int)
+        )
+        out[rest.rpartition("/")[2]] = total * (after - before) / weights if weights else total
+    return out
+
+
 def g3_headroom(q: Question, f: Facts) -> GateVerdict:
     """Whatever receives the load has room for it: rerouted load killed the second cluster in oai-2024-04-10."""
     if not isinstance(q.change, Change) or q.purpose == "undo":
@@ -187,7 +222,11 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
                 f"{pool} is asked for {state.load_tps:.0f} tokens/s and the {left} endpoint(s) left can serve {room:.0f}",
             )
         notes.append(f"{pool} carries {state.load_tps:.0f} of {room:.0f} tokens/s")
-    for pool, extra in blast.reserved_tps.items():
+    if isinstance(f.guard, Unknown):
+        return _unknown(q, "G3", "the headroom that is promised already", f.guard)
+    promised = reserved(f.guard.value, q.workflow_id, f.now)
+    for pool, more in (blast.reserved_tps | _coming_back(q, f)).items():
+        extra = more + promised.get(pool, 0.0)
         state = _pool(q, f, "G3", pool)
         if isinstance(state, GateVerdict):
             return state

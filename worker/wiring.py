@@ -19,6 +19,7 @@ from activities.adapters.prometheus import PrometheusSource
 from activities.adapters.scrape import ScrapeSource
 from activities.adapters.sql import SqlJournal
 from activities.adapters.watch import PoolWatcher
+from activities.adapters.watched import WatchedProber
 from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
 from activities.facts import Gatherer
@@ -60,9 +61,7 @@ class Parts:
 def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, source: ScrapeSource) -> Sequence[Any]:
     """Every activity, bound to its adapters."""
     prober = HttpProber(parts.fleet, http, parts.route_urls, timeout_s=2.0)
-    traffic = EnvoyTraffic(
-        parts.fleet, parts.envoy_folder, parts.envoy_admin, http, checkpoint=parts.checkpoint
-    )
+    traffic = EnvoyTraffic(parts.fleet, parts.envoy_folder, parts.envoy_admin, http, checkpoint=parts.checkpoint)
     prometheus = (
         PrometheusSource(parts.prometheus_url, http, 2 * parts.policy.timing.scrape_period_s)
         if parts.prometheus_url
@@ -72,7 +71,7 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
         parts.fleet, prober, prometheus, parts.envoy_admin, http, source=source, watcher=watcher,
         probe_timeout_s=parts.probe_timeout_s,
     )  # fmt: skip
-    gatherer = Gatherer(metrics, prober)
+    gatherer = Gatherer(metrics, WatchedProber(prober, watcher))
     guard = GuardClient(parts.client, parts.task_queue)
     triage = TriageActivities(parts.library, parts.policy, parts.fleet)
     safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet)

@@ -239,6 +239,9 @@ class StepRun:
 
 
 def _baseline(result: CheckResult) -> dict[str, float]:
-    """An increment that does not complete its step is good when it is no worse than before it."""
+    """For an increment that does not complete its step: it must be no worse than before, not yet well."""
     fact = result.facts.verifier
-    return fact.value if fact.state == "known" else {}
+    if fact.state != "known":
+        return {}
+    # A generation through a half-moved route may still meet a dead engine: it cannot prove this increment worse.
+    return {name: 0.0 if value is None else value for name, value in fact.value.items()}

@@ -52,6 +52,10 @@ class HttpProber:
         """
         return await self.within(scope, self._timeout_s)
 
+    def knows(self, scope: str) -> bool:
+        """True for an endpoint of the inventory and for a route with a URL."""
+        return scope in self._places
+
     async def within(self, scope: str, timeout_s: float) -> Generation:
         """The same with its own deadline, seconds.
 

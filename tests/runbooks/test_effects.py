@@ -145,7 +145,7 @@ def test_an_increment_on_the_way_must_be_no_worse_than_its_baseline() -> None:
 
     assert judge(*halved, baseline=baseline).outcome == "better"
     assert judge(*halved).outcome == "pending"
-    assert judge(halved[0], readings("error_rate", 0.6, 0.6, 0.6, 0.6), baseline=baseline).outcome == "pending"
+    assert judge(halved[0], readings("error_rate", 0.7, 0.7, 0.7, 0.7), baseline=baseline).outcome == "pending"
 
 
 def test_a_baseline_never_excuses_worse() -> None:
