@@ -54,7 +54,6 @@ class IntakeDeps:
     settings: IntakeSettings = field(default_factory=IntakeSettings)
     fleet: Fleet | None = None
     eager: bool = False
-    batch_signals: bool = False
     clock: Callable[[], datetime] = _now
 
 
@@ -85,7 +84,10 @@ class _Door:
         self._deps = deps
         self._settings = deps.settings
         self.deliverer = Deliverer(
-            deps.client, rpc_timeout_s=deps.settings.rpc_timeout_s, eager=deps.eager, batch_signals=deps.batch_signals
+            deps.client,
+            rpc_timeout_s=deps.settings.rpc_timeout_s,
+            eager=deps.eager,
+            batch_signals=deps.settings.batch_signals,
         )
         self.watch = DeadMan(
             deps.client,

@@ -106,7 +106,9 @@ class Deliverer:
 
     async def _drain(self, workflow_id: str, lane: _Lane) -> None:
         while lane.waiting:
-            batch, lane.waiting = lane.waiting, []
+            queued, lane.waiting = lane.waiting, []
+            batch = [i for i in queued if not i.done.done()]  # whoever hung up will send it again
+            self._waiting -= len(queued) - len(batch)
             try:
                 async with self._slots:
                     await self._deliver_batch(workflow_id, batch)
@@ -137,6 +139,8 @@ class Deliverer:
                 item.done.set_exception(outcome)
 
     async def _deliver_batch(self, workflow_id: str, batch: Sequence[_Item]) -> None:
+        if not batch:
+            return
         distinct: dict[tuple[object, ...], list[_Item]] = {}
         for item in batch:
             d = item.detection

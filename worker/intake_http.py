@@ -41,6 +41,10 @@ def answer_problems(app: FastAPI) -> None:
     async def _problem(_: Request, problem: Problem) -> JSONResponse:
         return problem.response()
 
+    @app.exception_handler(Exception)
+    async def _ours(_: Request, error: Exception) -> JSONResponse:
+        return Problem(500, "a fault of Interlock itself: its log has it; nothing was acknowledged").response()
+
     @app.exception_handler(HTTPException)
     async def _framework(_: Request, error: HTTPException) -> JSONResponse:
         text = {404: "there is nothing at this address", 405: "this address takes another method"}

@@ -132,7 +132,7 @@ async def test_fifty_at_once_for_one_target_are_one_case_and_none_is_lost(intake
 async def test_a_batch_can_go_as_one_signal(client: Client, make_intake: Any) -> None:
     """With `batch_signals` a storm on one target is a handful of signals, each a list."""
     body = detection()
-    async with make_intake(client, deps={"batch_signals": True}) as intake:
+    async with make_intake(client, batch_signals=True) as intake:
         sent = [{**body, "fingerprint": f"f{i}"} for i in range(200)]
         answer = await intake.http.post("/v1/detections", json=sent)
 
