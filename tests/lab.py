@@ -292,8 +292,10 @@ async def answers(http: httpx.AsyncClient, engine: Engine) -> bool:
 
 
 @asynccontextmanager
-async def temporal_server(folder: Path, *more: str) -> AsyncIterator[WorkflowEnvironment]:
-    """A real dev server on a file, with our search attributes and timers that fire on time."""
+async def temporal_server(
+    folder: Path, *more: str, ui_port: int | None = None
+) -> AsyncIterator[WorkflowEnvironment]:
+    """A real dev server on a file, with our search attributes and timers that fire on time; with the UI on `ui_port`."""
     server = await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
         dev_server_log_level="error",
@@ -302,6 +304,8 @@ async def temporal_server(folder: Path, *more: str) -> AsyncIterator[WorkflowEnv
             "--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal",
             "--dynamic-config-value", 'history.timerProcessorMaxTimeShift="10ms"', *more,
         ],
+        ui=ui_port is not None,
+        ui_port=ui_port,
         plugins=[interlock_plugin()],
     )  # fmt: skip
     try:
