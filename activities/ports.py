@@ -123,6 +123,10 @@ class Journal(Protocol):
         """Receipts and intents of a workflow that are neither undone, restored nor adopted, oldest first."""
         ...
 
+    async def standing(self, domain: str) -> list[Receipt]:
+        """All receipts and intents of a domain that nobody has ended, oldest first."""
+        ...
+
     async def close(self, case: str, workflow_id: str, record: str) -> None:
         """The case's record as JSON. Same case again: replaced."""
         ...

@@ -12,6 +12,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.failures import port_failures
 from activities.ports import Journal, Notify
 from runbooks.base import Model
+from runbooks.change import Receipt
+from runbooks.detection import Target
+from runbooks.facts import StandingReceipt
+from runbooks.guard import Recovered
 
 
 class ReapRequest(Model):
@@ -43,6 +47,19 @@ class ReaperActivities:
         self._client = client
         self._journal = journal
         self._notify = notify
+
+    @activity.defn(name="recover_domain")
+    async def recover(self, domain: str) -> Recovered:
+        """What stands in the domain by the journal: a Guard that lost its state must not think that nothing does."""
+        standing: dict[str, StandingReceipt] = {}
+        owners: dict[str, str] = {}
+        targets: dict[str, Target] = {}
+        with port_failures():
+            for receipt in await self._journal.standing(domain):
+                rid = f"{receipt.case}/{receipt.step_id}"
+                owners[rid], targets[rid] = receipt.case_workflow_id, Target.of(receipt.target_id)
+                standing[rid] = counted(rid, receipt, standing.get(rid))
+        return Recovered(standing=tuple(standing.values()), owners=owners, targets=targets)
 
     @activity.defn(name="describe_holder")
     async def describe(self, req: ReapRequest) -> Holder:
@@ -77,3 +94,23 @@ class ReaperActivities:
             for receipt in left:
                 await self._journal.settle(receipt.id, "adopted", f"people, told as {told.reference}")
         return Reaped(receipts=tuple(r.id for r in left), told=told.reference)
+
+
+def counted(rid: str, receipt: Receipt, before: StandingReceipt | None) -> StandingReceipt:
+    """Increments of one step as one standing receipt, counted together."""
+    down = dict(before.endpoints_down) if before else {}
+    moved = dict(before.share_moved) if before else {}
+    for pool, count in receipt.blast.endpoints_down.items():
+        down[pool] = down.get(pool, 0) + count
+    for route, share in receipt.blast.share_moved.items():
+        moved[route] = moved.get(route, 0.0) + share
+    return StandingReceipt(
+        receipt_id=rid,
+        case=receipt.case,
+        lever=receipt.lever,
+        target_id=receipt.target_id,
+        endpoints_down=down,
+        share_moved=moved,
+        reserved_tps=receipt.blast.reserved_tps,
+        since=receipt.acted_at,
+    )

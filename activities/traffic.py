@@ -76,6 +76,8 @@ class TrafficActivities:
             receipt = receipt.model_copy(update={"recovered": had_acted})
             self._checkpoint("before_receipt")
             await self._journal.receive(receipt)
+            for receipt_id, state in req.ends.items():
+                await self._journal.settle(receipt.id if receipt_id == "self" else receipt_id, state, receipt.id)
             self._checkpoint("before_return")
             return receipt
 

@@ -62,6 +62,13 @@ class Target(Model):
             parts += ["gpu", self.gpu or ""]
         return "/".join(parts)
 
+    @classmethod
+    def of(cls, target_id: str) -> Target:
+        """The target of an id as `id` writes it. ValueError: it is none."""
+        cluster, *rest = target_id.split("/")
+        named = dict(zip(rest[::2], rest[1::2], strict=True))
+        return cls.model_validate({"cluster": cluster, **named})
+
     @property
     def domain(self) -> str:
         """The unit of change control that this target lies in: its cluster."""
@@ -102,7 +109,9 @@ class Detection(Model):
     )
     started_at: Time = Field(description="When the fault began, by the detector's clock.")
     observed_at: Time = Field(description="When the newest evidence was measured, by the detector's clock.")
-    detector: str = Field(default="native", max_length=100, description="Who says so: alertmanager, generation-probe, …")
+    detector: str = Field(
+        default="native", max_length=100, description="Who says so: alertmanager, generation-probe, …"
+    )
     automatic: bool = Field(default=True, description="False when a person reported it.")
     fingerprint: str = Field(default="", max_length=128, description="Same fault, same value. Empty: derived.")
     received_at: Time | None = Field(default=None, description="When the intake took it in, by the intake's clock.")

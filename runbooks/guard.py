@@ -108,6 +108,14 @@ class Act(Model):
     first: bool
 
 
+class Recovered(Model):
+    """What stands in a domain by the journal's word: what a Guard without a state starts from."""
+
+    standing: tuple[StandingReceipt, ...]
+    owners: dict[str, str]
+    targets: dict[str, Target]
+
+
 class GuardState(BaseModel):
     """Everything the Guard knows; carried whole across continue-as-new."""
 
@@ -127,6 +135,13 @@ class GuardState(BaseModel):
     ineffective: dict[str, datetime] = Field(default_factory=dict)
     halted: str | None = None
     dirty: str | None = None
+
+    def recover(self, found: Recovered) -> None:
+        """Takes over what stood before this Guard began."""
+        for standing in found.standing:
+            self.standing.setdefault(standing.receipt_id, standing)
+        self.owners = {**found.owners, **self.owners}
+        self.targets = {**found.targets, **self.targets}
 
     def acquire(self, req: AcquireRequest, now: datetime) -> Answer:
         """Answers at once and remembers the answer under the request's key."""

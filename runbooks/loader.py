@@ -139,7 +139,9 @@ def build(document: Document, model: type[M]) -> M:
         # about what YAML cannot say (a list is a tuple, text is a time).
         return model.model_validate_json(json.dumps(document.data), strict=True)
     except TypeError as error:
-        raise CatalogError([f"{document.path}: only text, numbers, true, false, lists and mappings: {error}"]) from error
+        raise CatalogError(
+            [f"{document.path}: only text, numbers, true, false, lists and mappings: {error}"]
+        ) from error
     except ValidationError as error:
         problems = [f"{document.at(e['loc'])}: {_advice(e['type'], e['msg'], e['input'])}" for e in error.errors()]
         raise CatalogError(problems) from error

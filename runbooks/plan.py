@@ -172,6 +172,9 @@ class ApplyRequest(Model):
     step: PlannedStep
     change: Change
     permit: Permit
+    ends: dict[str, str] = Field(
+        default_factory=dict, description="Receipts that this act ends, and how: undone or restored. Its own: `self`."
+    )
 
 
 class VerifyRequest(Model):

@@ -93,6 +93,7 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
         book.forward,
         attest.attest,
         attest.check_claim,
+        reaper.recover,
         reaper.describe,
         reaper.reap,
     ]
@@ -127,4 +128,7 @@ async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
             max_concurrent_local_activities=50,
         )
         async with worker:
+            guard = GuardClient(parts.client, parts.task_queue)
+            for domain in parts.fleet.domains():
+                await guard.start(domain)  # a Guard that already knows what stands answers the first alert at once
             yield worker

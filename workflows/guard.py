@@ -37,6 +37,7 @@ class Guard:
     @workflow.init
     def __init__(self, start: GuardStart) -> None:
         self._state = start.state or GuardState(domain=start.domain)
+        self._ready = start.state is not None
         self._handled = 0
         self._look = False
         self._outbox: list[tuple[str, News]] = []
@@ -44,6 +45,12 @@ class Guard:
     @workflow.run
     async def run(self, start: GuardStart) -> None:
         """Grants, tells, looks after the holder, and continues as new when it has handled enough."""
+        if not self._ready:
+            found = await workflow.execute_activity_method(
+                ReaperActivities.recover, start.domain, **QUICK, summary="What stands here by the journal?"
+            )
+            self._state.recover(found)
+            self._ready = True
         while True:
             every = timedelta(seconds=start.look_every_s)
             idle = self._state.lock is None and not self._state.standing
@@ -121,6 +128,9 @@ class Guard:
     def acquire(self, request: AcquireRequest) -> Answer:
         """Permit, queued, correlated, halted or refused."""
         self._handled += 1
+        if not self._ready:
+            # Not kept under the request's key: the case asks again when we know what stands.
+            return Answer(kind="refused", why="the Guard is reading what stands in the domain", retry_after_s=0.2)
         return self._state.acquire(request, workflow.now())
 
     @acquire.validator

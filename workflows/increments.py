@@ -108,7 +108,9 @@ class Increments:
         case.judged(step.id, purpose, result)
         return result
 
-    async def apply(self, step: PlannedStep, change: Change, permit: Permit) -> Acted:
+    async def apply(
+        self, step: PlannedStep, change: Change, permit: Permit, ends: dict[str, str] | None = None
+    ) -> Acted:
         """Acts under the permit. Whatever is not plainly applied or plainly refused is read back."""
         case = self.case
         assert case.record.target is not None
@@ -121,6 +123,7 @@ class Increments:
             step=step,
             change=change,
             permit=permit,
+            ends=ends or {},
         )
         what = f"{permit.purpose} {step.step.lever}: {change.note or change.after}"
         try:

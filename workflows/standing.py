@@ -108,6 +108,7 @@ class Standing:
             await self.case.wait(2, "Restore is not allowed yet")
             self.case.news.clear()
             return False
+        # The journal counts what stood until the case closes: a restore may yet be taken back.
         acted = await self.moves.apply(self.step, result.change, result.permit)
         if acted.receipt is None:
             self.case.note("restore refused", acted.why)
@@ -150,7 +151,8 @@ class Standing:
         for _ in range(RESTORES_AT_MOST):
             result = await self.moves.check(self.step, "undo", len(self.record.receipts), stands)
             if result is not None and result.permit is not None and result.change is not None:
-                acted = await self.moves.apply(self.step, result.change, result.permit)
+                ends = {**{r.id: "undone" for r in self.record.receipts}, "self": "undone"}
+                acted = await self.moves.apply(self.step, result.change, result.permit, ends)
                 if acted.receipt is not None:
                     self.record.receipts.append(acted.receipt)
                     self.record.standing = None

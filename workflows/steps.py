@@ -226,7 +226,8 @@ class StepRun:
         for _ in range(REFUSED_AT_MOST):
             result = await self.moves.check(self.step, "undo", self._increment, receipt)
             if result is not None and result.permit is not None and result.change is not None:
-                acted = await self.moves.apply(self.step, result.change, result.permit)
+                ends = {receipt.id: "undone", "self": "undone"}
+                acted = await self.moves.apply(self.step, result.change, result.permit, ends)
                 if acted.receipt is not None:
                     self.record.receipts.append(acted.receipt)
                     self.record.standing = before

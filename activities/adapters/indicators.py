@@ -102,7 +102,7 @@ class ScrapeIndicators:
     async def _tokens(self, members: list[Member]) -> Reading:
         rates: list[tuple[Pair, float]] = []
         silent: list[str] = []
-        results = await asyncio.gather(*(attempt(self._source.engine_pair(a)) for _, a in members))
+        results = await asyncio.gather(*(attempt(self._source.engine_pair, a) for _, a in members))
         for (pool, address), pair in zip(members, results, strict=True):
             try:
                 if isinstance(pair, NotMeasured):
@@ -192,17 +192,17 @@ def _names(pools: list[Pool]) -> str:
     return ", ".join(pool.name for pool in pools)
 
 
-async def attempt(work: Awaitable[T]) -> T | NotMeasured:
-    """The result, or the NotMeasured that it raised, so that one silent engine does not hide the others."""
+async def attempt(read: Callable[[str], Awaitable[T]], place: str) -> T | NotMeasured:
+    """What `read(place)` gives, or the NotMeasured that it raised: one silent engine must not hide the others."""
     try:
-        return await work
+        return await read(place)
     except NotMeasured as error:
         return error
 
 
 async def _all(members: list[Member], read: Callable[[str], Awaitable[T]]) -> list[T]:
     """All or NotMeasured: a sum of gauges with a part missing would look better than it is."""
-    results = await asyncio.gather(*(attempt(read(address)) for _, address in members))
+    results = await asyncio.gather(*(attempt(read, address) for _, address in members))
     silent = [f"{a}: {r}" for (_, a), r in zip(members, results, strict=True) if isinstance(r, NotMeasured)]
     if silent:
         raise NotMeasured("; ".join(silent))

@@ -113,7 +113,7 @@ class Measurements:
         served = {p.name: served_tps(p, looks[p.name]) for p in pools}
         proxy = None
         if self._admin is not None and None in served.values():
-            proxy = await attempt(self._source.envoy_pair(self._admin))
+            proxy = await attempt(self._source.envoy_pair, self._admin)
         if isinstance(proxy, Pair):
             times.append(proxy.base.observed_at)
         asked_tps = {p.name: self._asked(p, served, proxy) if isinstance(proxy, Pair) else None for p in pools}

@@ -92,6 +92,12 @@ class SqlJournal:
         query = select(receipts.c.receipt).where(open_ones).order_by(receipts.c.seq)
         return [Receipt.model_validate_json(text) for text in await self._texts(query)]
 
+    async def standing(self, domain: str) -> list[Receipt]:
+        """The same for a whole domain: what a Guard that lost its state starts from."""
+        open_ones = (receipts.c.domain == domain) & receipts.c.state.in_((INTENDED, STANDING))
+        query = select(receipts.c.receipt).where(open_ones).order_by(receipts.c.seq)
+        return [Receipt.model_validate_json(text) for text in await self._texts(query)]
+
     async def close(self, case: str, workflow_id: str, record: str) -> None:
         """Writes a case's record, a JSON text, secrets taken out. Same case again: replaced."""
         try:

@@ -53,11 +53,11 @@ class Look:
 async def look(prober: HttpProber, source: ScrapeSource, pool: Pool, address: str, timeout_s: float) -> Look:
     """Looks at one endpoint now; `timeout_s` bounds the generation. Raises the Prober's errors."""
     began = time.monotonic()
-    generation, pair = await asyncio.gather(prober.within(address, timeout_s), attempt(source.engine_pair(address)))
+    generation, pair = await asyncio.gather(prober.within(address, timeout_s), attempt(source.engine_pair, address))
     counters = pair if isinstance(pair, Pair) else None
     busy = False
     if not generation.ok and counters is not None:
-        after = await attempt(source.engine(address))
+        after = await attempt(source.engine, address)
         busy = isinstance(after, Page) and _rose(DIALECTS[pool.dialect], counters.last, after)
     return Look(address, generation, busy, counters, began, time.monotonic())
 
