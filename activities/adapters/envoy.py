@@ -34,6 +34,7 @@ class EnvoyTraffic:
 
     `clock` gives the time that permits are judged by. `checkpoint` is called at "after_before_read", "after_write" and
     "before_read_back": crash tests end the process there. `lock_wait_s` and `apply_deadline_s` are seconds.
+    `client` talks to `admin_url` directly: give it `trust_env=False` where the environment names an HTTP proxy.
     """
 
     def __init__(
