@@ -16,10 +16,11 @@ from typing import Any
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from runbooks.base import digest
-from runbooks.detection import Detection, Severity, Target
+from runbooks.detection import Detection, Severity
 from runbooks.fleet import Fleet
 from worker.intake_http import Problem, first_error
 from worker.intake_native import undeliverable
+from worker.intake_target import Bad, target_of
 from worker.settings import IntakeSettings
 
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
@@ -52,12 +53,6 @@ class Group:
     truncated: int
 
 
-class _Bad(Exception):
-    def __init__(self, field: str, error: str) -> None:
-        super().__init__(error)
-        self.field, self.error = field, error
-
-
 def parse(body: Any, now: datetime, settings: IntakeSettings, fleet: Fleet | None) -> Group:
     """The group. Problem 422 only when there is no list of alerts at all, so nothing good could be in it."""
     if not isinstance(body, dict) or not isinstance(body.get("alerts"), list):
@@ -67,7 +62,7 @@ def parse(body: Any, now: datetime, settings: IntakeSettings, fleet: Fleet | Non
     for index, alert in enumerate(body["alerts"]):
         try:
             good.append(_detection(alert, now, settings, fleet))
-        except _Bad as error:
+        except Bad as error:
             bad.append(BadAlert(_name_of(alert), f"alerts.{index}.{error.field}", error.error))
     truncated = body.get("truncatedAlerts", 0)
     if not isinstance(truncated, int) or truncated < 0:
@@ -85,14 +80,14 @@ def _name_of(alert: Any) -> str:
 
 def _detection(alert: Any, now: datetime, settings: IntakeSettings, fleet: Fleet | None) -> Detection:
     if not isinstance(alert, dict):
-        raise _Bad("", "an alert is a JSON object")
+        raise Bad("", "an alert is a JSON object")
     labels, annotations = _texts(alert, "labels"), _texts(alert, "annotations")
     name = labels.get("alertname", "")
     if not name:
-        raise _Bad("labels.alertname", "labels.alertname is missing: every alert has a name")
+        raise Bad("labels.alertname", "labels.alertname is missing: every alert has a name")
     status = alert.get("status")
     if status not in ("firing", "resolved"):
-        raise _Bad("status", "status must be firing or resolved")
+        raise Bad("status", "status must be firing or resolved")
     started = _time(alert.get("startsAt"), "startsAt")
     if "observed_at" in annotations:
         observed = _time(annotations["observed_at"], "annotations.observed_at")
@@ -113,16 +108,16 @@ def _detection(alert: Any, now: datetime, settings: IntakeSettings, fleet: Fleet
             received_at=now,
         )
     except ValidationError as error:
-        raise _Bad(*first_error(error, "alert")) from None
+        raise Bad(*first_error(error, "alert")) from None
     if wrong := undeliverable(detection):
-        raise _Bad(*wrong)
+        raise Bad(*wrong)
     return detection
 
 
 def _texts(alert: Mapping[str, Any], field: str) -> dict[str, str]:
     found = alert.get(field, {})
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise _Bad(field, f"{field} must map names to texts")
+        raise Bad(field, f"{field} must map names to texts")
     return dict(found)
 
 
@@ -130,9 +125,9 @@ def _time(value: Any, field: str) -> datetime:
     try:
         moment = _TIME.validate_python(value)
     except ValidationError:
-        raise _Bad(field, f"{field} is not a time with a time zone, for example 2026-01-31T12:00:00Z") from None
+        raise Bad(field, f"{field} is not a time with a time zone, for example 2026-01-31T12:00:00Z") from None
     if moment.year <= 1:  # Go's zero time: "not set"
-        raise _Bad(field, f"{field} is not set")
+        raise Bad(field, f"{field} is not set")
     return moment.astimezone(UTC)
 
 
@@ -170,50 +165,3 @@ def _number(text: str) -> float | bool | str:
         return float(text)
     except ValueError:
         return text
-
-
-def target_of(labels: Mapping[str, str], settings: IntakeSettings, fleet: Fleet | None) -> Target:
-    """The target that labels name; `fleet`, when given, knows which service and cluster an endpoint is in.
-
-    Raises the alert as bad when no label names a target, or its cluster is not known.
-    """
-    cluster = _first(labels, settings.cluster_labels)
-    service = _first(labels, settings.service_labels)
-    endpoint = next(filter(None, (_address(labels.get(key, "")) for key in settings.endpoint_labels)), None)
-    node = _first(labels, settings.node_labels)
-    gpu = _first(labels, settings.gpu_labels)
-    if not any((cluster, service, endpoint, node, gpu)):
-        names = (*settings.cluster_labels, *settings.service_labels, *settings.endpoint_labels, *settings.node_labels)
-        raise _Bad("labels", f"no label names a target: add one of {', '.join(names)} to the rule")
-    pools = fleet.pools if fleet else ()
-    if endpoint is not None and service is None:
-        service = next((p.name for p in pools if any(e.address == endpoint for e in p.endpoints)), None)
-    if cluster is None and service is not None:
-        cluster = next((p.cluster for p in pools if p.name == service), None)
-    if service is None and (node is not None or gpu is not None):
-        endpoint = None  # `instance` of an exporter, not of an engine: the alert is about the node
-    if gpu is not None and node is None:
-        raise _Bad("labels", f"a gpu needs its node: add one of {', '.join(settings.node_labels)} to the rule")
-    if endpoint is not None and service is None:
-        raise _Bad(
-            "labels", f"endpoint {endpoint} is in no known pool: add one of {', '.join(settings.service_labels)}"
-        )
-    cluster = cluster or settings.default_cluster
-    if cluster is None:
-        raise _Bad("labels", f"no label names the cluster: add one of {', '.join(settings.cluster_labels)} to the rule")
-    try:
-        return Target(cluster=cluster, service=service, endpoint=endpoint, node=node, gpu=gpu)
-    except ValidationError as error:
-        field, sentence = first_error(error, "target")
-        raise _Bad(f"labels ({field})", sentence) from None
-
-
-def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((labels[n] for n in names if labels.get(n)), None)
-
-
-def _address(text: str) -> str | None:
-    """host:port of an address or URL. Kubernetes also puts a port's *name* into `endpoint`: that is no address."""
-    bare = text.partition("://")[2] or text
-    bare = bare.partition("/")[0]
-    return bare if ":" in bare else None

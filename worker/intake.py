@@ -28,13 +28,15 @@ from runbooks.detection import Detection
 from runbooks.fleet import Fleet
 from worker import alertmanager, intake_native
 from worker.alertmanager import BadAlert
-from worker.intake_delivery import RETRY_AFTER_S, Away, Delivered, Deliverer, Undeliverable
+from worker.intake_calls import Away, Undeliverable
+from worker.intake_delivery import Delivered, Deliverer
 from worker.intake_http import Problem, answer_problems, must_be, read_json
 from worker.intake_watch import DeadMan
 from worker.settings import IntakeSettings
 from worker.telemetry import Telemetry
 
 log = logging.getLogger("interlock.intake")
+RETRY_AFTER_S = 5
 PATIENCE_S = 9.0
 """Alertmanager gives up a webhook after 10 s: it must have its 503 before."""
 

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -163,7 +163,7 @@ def telemetry(spans: InMemorySpanExporter, metric_reader: InMemoryMetricReader) 
 
 
 @asynccontextmanager
-async def dev_server(port: int | None = None) -> AsyncIterator[WorkflowEnvironment]:
+async def dev_server(port: int | None = None, extra: Sequence[str] = ()) -> AsyncIterator[WorkflowEnvironment]:
     """A Temporal server of its own, on a free port, in memory."""
     binary = shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
     assert binary, "the temporal binary is missing: install the demo extra"
@@ -172,6 +172,7 @@ async def dev_server(port: int | None = None) -> AsyncIterator[WorkflowEnvironme
         dev_server_existing_path=binary,
         dev_server_log_level="error",
         port=port,
+        dev_server_extra_args=extra,
     )
     try:
         yield env

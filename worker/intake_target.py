@@ -1,0 +1,65 @@
+"""Which target an alert's labels name. The names are settings; the fleet knows which pool and cluster an address is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from runbooks.detection import Target
+from runbooks.fleet import Fleet
+from worker.intake_http import first_error
+from worker.settings import IntakeSettings
+
+
+class Bad(Exception):
+    """One alert cannot become a Detection: which field, and a sentence for the person who wrote the rule."""
+
+    def __init__(self, field: str, error: str) -> None:
+        super().__init__(error)
+        self.field, self.error = field, error
+
+
+def target_of(labels: Mapping[str, str], settings: IntakeSettings, fleet: Fleet | None) -> Target:
+    """The target that labels name; `fleet`, when given, knows which service and cluster an endpoint is in.
+
+    Bad when no label names a target, or its cluster is not known.
+    """
+    cluster = _first(labels, settings.cluster_labels)
+    service = _first(labels, settings.service_labels)
+    endpoint = next(filter(None, (_address(labels.get(key, "")) for key in settings.endpoint_labels)), None)
+    node = _first(labels, settings.node_labels)
+    gpu = _first(labels, settings.gpu_labels)
+    if not any((cluster, service, endpoint, node, gpu)):
+        names = (*settings.cluster_labels, *settings.service_labels, *settings.endpoint_labels, *settings.node_labels)
+        raise Bad("labels", f"no label names a target: add one of {', '.join(names)} to the rule")
+    pools = fleet.pools if fleet else ()
+    if endpoint is not None and service is None:
+        service = next((p.name for p in pools if any(e.address == endpoint for e in p.endpoints)), None)
+    if cluster is None and service is not None:
+        cluster = next((p.cluster for p in pools if p.name == service), None)
+    if service is None and (node is not None or gpu is not None):
+        endpoint = None  # `instance` of an exporter, not of an engine: the alert is about the node
+    if gpu is not None and node is None:
+        raise Bad("labels", f"a gpu needs its node: add one of {', '.join(settings.node_labels)} to the rule")
+    if endpoint is not None and service is None:
+        raise Bad("labels", f"endpoint {endpoint} is in no known pool: add one of {', '.join(settings.service_labels)}")
+    cluster = cluster or settings.default_cluster
+    if cluster is None:
+        raise Bad("labels", f"no label names the cluster: add one of {', '.join(settings.cluster_labels)} to the rule")
+    try:
+        return Target(cluster=cluster, service=service, endpoint=endpoint, node=node, gpu=gpu)
+    except ValidationError as error:
+        field, sentence = first_error(error, "target")
+        raise Bad(f"labels ({field})", sentence) from None
+
+
+def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((labels[n] for n in names if labels.get(n)), None)
+
+
+def _address(text: str) -> str | None:
+    """host:port of an address or URL. Kubernetes also puts a port's *name* into `endpoint`: that is no address."""
+    bare = text.partition("://")[2] or text
+    bare = bare.partition("/")[0]
+    return bare if ":" in bare else None
