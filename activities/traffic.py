@@ -70,7 +70,8 @@ class TrafficActivities:
             try:
                 await self._traffic.swap(req.change, permit)
             except Refused as refused:
-                await self._journal.settle(receipt.id, "not_applied", str(refused)[:200])
+                # Never applied, or no longer what stands: somebody else has written since. Either way nothing of it is ours.
+                await self._journal.settle(receipt.id, "not_standing", str(refused)[:200])
                 raise
             had_acted = not first and before.permit_id == permit.id
             receipt = receipt.model_copy(update={"recovered": had_acted})
