@@ -21,7 +21,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -81,6 +81,8 @@ class EngineApp:
             chat = request.url.path.endswith("/chat/completions")
             prompt = " ".join(str(m["content"]) for m in body["messages"]) if chat else str(body["prompt"])
             limit = int(body.get("max_tokens", body.get("max_completion_tokens", 16)))
+        except ClientDisconnect:
+            return Response(status_code=499)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return _error(400, f"bad request: {type(error).__name__} {error}")
         if not 1 <= limit <= self._engine.context:

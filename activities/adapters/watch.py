@@ -105,12 +105,16 @@ class PoolWatcher:
             self._beats.append(asyncio.create_task(self._beat(partial(self._see_envoy, self._admin))))
 
     async def stop(self) -> None:
-        """Ends all looks."""
-        tasks = [*self._beats, *self._running]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Ends. Looks under way may finish within their deadline: a connection cancelled while it connects leaks."""
+        for beat in self._beats:
+            beat.cancel()
+        await asyncio.gather(*self._beats, return_exceptions=True)
         self._beats = []
+        if running := set(self._running):
+            _, late = await asyncio.wait(running, timeout=2 * self._timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def __aenter__(self) -> PoolWatcher:
         self.start()
