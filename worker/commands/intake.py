@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
+import signal
 
 import typer
 
+from worker.errors import OperatorError
 from worker.settings import load
 
 app = typer.Typer()
@@ -49,7 +53,15 @@ async def _serve() -> None:
             config = uvicorn.Config(
                 doors, host=settings.intake.host, port=settings.intake.port, log_level="warning", access_log=False
             )
-            await uvicorn.Server(config).serve()
+            server = uvicorn.Server(config)
+            # uvicorn would raise the signal once more when it is done, and so kill us before the last spans are sent.
+            server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, functools.partial(setattr, server, "should_exit", True))
+            await server.serve()
+            if not server.started:
+                raise OperatorError(f"port {settings.intake.port} of {settings.intake.host} cannot be listened on")
     finally:
         journal.dispose()
         telemetry.flush()
