@@ -57,6 +57,10 @@ class Timing(Model):
     hold_limit_s: Seconds = Field(
         default=900.0, description="Held longer than this, a step is given up and people told."
     )
+    linger_s: Seconds = Field(
+        default=900.0,
+        description="A case that people were told about stays open this long after the detector's last word: repeats join it.",
+    )
 
 
 class Policy(Model):

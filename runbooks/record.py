@@ -25,6 +25,7 @@ State = Literal[
     "mitigated",
     "restoring",
     "taken_over",
+    "handed_over",
     "closing",
     "closed",
 ]

@@ -96,7 +96,7 @@ def policy(**classes: ClassPolicy) -> Policy:
             "recycle_connections": LeverPolicy(max_acts_per_hour=1000, attempts=1000),
         },
         min_answering=0.34,
-        timing=Timing(scrape_period_s=2.5, settle_s=0.2, hold_s=0.5, hold_limit_s=8),
+        timing=Timing(scrape_period_s=2.5, settle_s=0.2, hold_s=0.5, hold_limit_s=8, linger_s=0),
         groups={"sre-oncall": ("ana", "bo")},
     )
 

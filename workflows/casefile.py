@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import ApplicationError
 
 from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
@@ -18,6 +19,7 @@ from runbooks.people import Attested, AttestRequest, Pending, Rights, TellReques
 from runbooks.plan import CheckResult, Diagnosis
 from runbooks.record import CaseRecord, Event, Judged, State
 from workflows import details
+from workflows.loose import opened
 from workflows.retries import QUICK
 
 CLASS = SearchAttributeKey.for_keyword("InterlockClass")
@@ -86,6 +88,9 @@ class CaseFile:
 
     def take_in(self, raw: Any) -> str:
         """One detection into the inbox. Returns what is wrong with it, or nothing."""
+        raw, unreadable = opened(raw)
+        if unreadable:
+            return unreadable
         try:
             detection = raw if isinstance(raw, Detection) else Detection.model_validate(raw)
         except ValidationError as error:
@@ -94,6 +99,15 @@ class CaseFile:
             detection = detection.model_copy(update={"received_at": workflow.now()})
         self.inbox.append(detection)
         return ""
+
+    async def send_on(self) -> None:
+        """What is about another target goes to the right case. It leaves the inbox only when it is there."""
+        while stray := next((d for d in self.inbox if d.workflow_id != self.record.workflow_id), None):
+            await workflow.execute_activity_method(
+                CasebookActivities.forward, stray, **QUICK, summary=f"Forward to {stray.workflow_id}"[:200]
+            )
+            self.inbox.remove(stray)
+            self.note("forwarded", stray.workflow_id)
 
     def merge(self) -> None:
         """Empties the inbox into the set of fingerprints. A graver or a new one makes the case plan again."""
@@ -114,6 +128,11 @@ class CaseFile:
         """What fires now."""
         return tuple(d for d in self.detections.values() if d.status == "firing")
 
+    def last_word(self) -> datetime:
+        """When a detector last said that it fires."""
+        heard = [d.received_at for d in self.firing() if d.received_at is not None]
+        return max(heard, default=self.record.opened_at)
+
     # --- people ----------------------------------------------------------------------------------------------------
 
     def rights(self) -> Rights:
@@ -123,11 +142,21 @@ class CaseFile:
         rule = self.diagnosis.policy
         return Rights(group=rule.approvers, quorum=rule.quorum, accept_unverified=rule.accept_unverified)
 
+    @property
+    def asked(self) -> Pending | None:
+        """What a decision can be about now. While an approved step is checked or acts, a decision is too late."""
+        return self.pending if self.state == "waiting_approval" else None
+
+    @property
+    def called(self) -> bool:
+        """Somebody has said something that the next safe point must hear before anything acts."""
+        return self.bell > self.heard or bool(self.taken_by) or bool(self.aborted_by)
+
     async def attest(self) -> None:
         """Reads what people sent by signal, from the history, and takes it in."""
         self.heard = self.bell
         request = AttestRequest(
-            after_event_id=self.attested_upto, rights=self.rights(), pending=self.pending, now=workflow.now()
+            after_event_id=self.attested_upto, rights=self.rights(), pending=self.asked, now=workflow.now()
         )
         result = await workflow.execute_activity_method(
             AttestActivities.attest, request, **QUICK, summary="Who decided what?"
@@ -166,9 +195,11 @@ class CaseFile:
 
     async def wait(self, seconds: float, why: str, until: Callable[[], bool] = lambda: False) -> bool:
         """Waits for something to happen: an alert, a person, news of the Guard, `until`. False when the time is up."""
+        had = len(self.record.decisions)
 
         def stirred() -> bool:
-            return bool(self.inbox) or self.bell > self.heard or bool(self.news) or bool(self.aborted_by) or until()
+            spoken = self.bell > self.heard or len(self.record.decisions) > had or bool(self.aborted_by)
+            return spoken or bool(self.inbox) or bool(self.news) or until()
 
         try:
             await workflow.wait_condition(
@@ -183,6 +214,7 @@ class CaseFile:
         while True:
             if self.bell > self.heard:
                 await self.attest()
+            await self.send_on()
             self.merge()
             if self.aborted_by:
                 return "aborted"
@@ -212,4 +244,8 @@ class CaseFile:
     async def release(self, domain: str, release: Release) -> None:
         """Gives the domain back. A Guard that is gone has no lock to give back."""
         handle = workflow.get_external_workflow_handle(guard_id(domain))
-        await handle.signal("release", release)
+        try:
+            await handle.signal("release", release)
+        except ApplicationError as gone:
+            # It was terminated, or never started. Failing here would lose the case, and with it what stands.
+            self.note("release not heard", f"the Guard of {domain} is gone: {gone}")

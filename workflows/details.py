@@ -1,4 +1,8 @@
-"""The run page in the Temporal UI, as Markdown: what is proposed and why, in ten seconds, at 3 am."""
+"""The run page in the Temporal UI, as Markdown: what is proposed and why, in ten seconds, at 3 am.
+
+What the UI's renderer does (2.54, looked at): half the window's width; a line break stays one; tables have no padding, so
+lists are used; `&lt;` is shown as typed, so untrusted text is escaped by backslashes; images and bare URLs are live.
+"""
 
 from __future__ import annotations
 
@@ -7,112 +11,117 @@ import json
 from runbooks.change import Change
 from runbooks.facts import Facts, Known, Unknown
 from runbooks.people import Pending, Rights
-from runbooks.plan import CheckResult, PlannedStep
+from runbooks.plan import CheckResult, Envelope, GateVerdict, PlannedStep
 from runbooks.record import CaseRecord
 
-MARK = {"allow": "✅ allow", "ask": "🙋 ask", "hold": "⏳ hold", "deny": "⛔ deny"}
+MARK = {"deny": "**DENY**", "hold": "**HOLD**", "ask": "**ASK**", "allow": "allow"}
+"""Words, not colours or pictures; the gravest first."""
 NOT_HERE = (
     "Not checked here: residency and tenancy of prompts already in flight, correlated faults of other domains, "
     "the error budget, and whether the actuator depends on the sick plane."
 )
 LAST = 12
 """Timeline lines shown; the record has all."""
+LAST_WAITING = 4
+"""Fewer while a person must decide: the question must not be pushed off the screen."""
+_LIVE = frozenset("\\`*_{}[]#|&<>!~$")
 
 
-def esc(text: object) -> str:
-    """Untrusted text as plain text: no markup, no link, no image, no table cell."""
-    out = str(text)[:300]
-    for bad, good in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "&#124;"),
-        ("`", "&#96;"),
-        ("[", "&#91;"),
-        ("]", "&#93;"),
-        ("*", "&#42;"),
-        ("_", "&#95;"),
-        ("#", "&#35;"),
-        ("\n", " "),
-        ("\r", " "),
-    ):
-        out = out.replace(bad, good)
-    return out
+def esc(text: object, most: int = 300) -> str:
+    """Untrusted text as plain text: no markup, no link, no image, no line break; `most` characters of it."""
+    short = "".join(c if c.isprintable() else " " for c in str(text)[:most])
+    return "".join(f"\\{c}" if c in _LIVE else c for c in short).replace("://", "\\://")
 
 
 def page(record: CaseRecord, state: str, waiting: str = "") -> str:
-    """The whole page."""
+    """The whole page: the answer to the last sender, what is wrong, what is asked, what has happened."""
     target = record.target.id if record.target else "no target"
-    found = record.classification
-    cls = (
-        f"**{esc(found.failure_class)}** ({esc(found.rule)}, confidence {found.confidence:.0%})"
-        if found
-        else "not classified"
-    )
-    lines = [f"## {esc(target)}: {esc(state.replace('_', ' '))}", "", f"Class {cls}. {esc(record.why)}", ""]
-    if found and found.evidence:
-        lines += ["Evidence: " + "; ".join(esc(e) for e in found.evidence), ""]
+    asking = state == "waiting_approval"
+    lines = [f"## {esc(target)}: {esc(state.replace('_', ' '))}", ""]
+    last = record.decisions[-1] if record.decisions else None
+    if last is not None and not last.accepted:
+        lines += [f"> **Decision not counted** ({esc(last.who)}, {last.at:%H:%M:%S} UTC): {esc(last.why)}", ""]
+    lines += [*_why(record), ""]
     if waiting:
         lines += [waiting, ""]
-    refused = [d for d in record.decisions if not d.accepted]
-    if refused:
-        last = refused[-1]
-        lines += [
-            f"> ⛔ **Decision not counted** ({esc(last.who)}, {last.at:%H:%M:%S}): {esc(last.why)}",
-            "",
-        ]
-    lines += ["### Timeline", "", "| when | what | |", "|---|---|---|"]
-    lines += [f"| {e.at:%H:%M:%S} | {esc(e.what)} | {esc(e.text)} |" for e in record.timeline[-LAST:]]
+    lines += ["**Timeline** (UTC)", ""]
+    shown = record.timeline[-(LAST_WAITING if asking else LAST) :]
+    lines += [f"- {e.at:%H:%M:%S} **{esc(e.what)}** {esc(e.text, 160)}" for e in shown]
+    if left := len(record.timeline) - len(shown):
+        lines += ["", f"{left} earlier: *Queries → `status`*"]
     return "\n".join(lines)
+
+
+def _why(record: CaseRecord) -> list[str]:
+    """Class, rule, evidence, and the plan's or the end's own word."""
+    found = record.classification
+    if found is None:
+        return [f"**Class**: none yet. {esc(record.why)}"]
+    named = f"{found.failure_class} by rule {found.rule}"
+    # The plan's word begins with class and rule: said once is enough.
+    why = esc(record.why) if record.why.startswith(named) else f"{esc(named)}. {esc(record.why)}"
+    return [f"**Class**: {why}", *([f"**Evidence**: {'; '.join(map(esc, found.evidence))}"] if found.evidence else [])]
 
 
 def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Rights, approved: tuple[str, ...]) -> str:
     """What people are asked, the exact JSON to send included."""
-    env = step.envelope
-    answer = {"step": pending.step, "plan": pending.digest, "decision": "approve", "reason": "…"}
+    step_id, plan = json.dumps(pending.step, ensure_ascii=False), json.dumps(pending.digest)
     unverified = (
-        "Here one decision counts even when Temporal does not verify its sender (policy)."
+        "One decision counts, even when Temporal does not verify its sender (policy)."
         if rights.accept_unverified and rights.quorum == 1
         else "The sender must be verified: by Temporal's login, or with `interlock approve`."
     )
     lines = [
-        f"### 🙋 Approve `{esc(env.lever).replace('&#95;', '_')}`?",
+        f"### Approve `{step.envelope.lever}`?",
         "",
-        f"**What will change**: {esc(env.direction)}: at most {env.largest_share:.0%} of traffic and "
-        f"{env.largest_endpoints} endpoint(s), in increments, each verified.",
-        "",
-        f"**Who**: {rights.quorum} of group {esc(rights.group)}. {unverified} "
-        f"**Until** {pending.expires_at:%H:%M:%S} UTC."
-        + (f" Approved so far: {esc(', '.join(approved))}." if approved else ""),
-        "",
+        f"**What**: {esc(step.envelope.direction)}. In all at most {_bounds(step.envelope)}, in increments, each verified.",
         *first_change(result.change),
-        *gates(result),
-        "",
-        "**To decide**: *More Actions → Send a Signal → `decide`*, with this JSON (`reject` to refuse):",
+        f"**Who**: {rights.quorum} of group {esc(rights.group)}. {unverified}"
+        + (f" Approved so far: {esc(', '.join(approved))}." if approved else ""),
+        f"**Until**: {pending.expires_at:%H:%M:%S} UTC. Then people are told, and nothing is changed.",
+        "**How**: *More Actions → Send a Signal → `decide`* with this JSON, or `reject`. Then press R.",
         "",
         "```json",
-        json.dumps(answer, ensure_ascii=False),
+        f'{{"step": {step_id}, "plan": {plan},',
+        ' "decision": "approve", "reason": "…"}',  # in two lines: one would run off the frame
         "```",
         "",
-        esc(NOT_HERE),
+        *gates(result),
+        "",
+        NOT_HERE,
     ]
     return "\n".join(lines)
+
+
+def _bounds(envelope: Envelope) -> str:
+    """The envelope's outer bounds in words."""
+    parts = []
+    if envelope.largest_share:
+        parts.append(f"{envelope.largest_share:.0%} of the route's traffic")
+    if envelope.largest_endpoints:
+        parts.append(f"{envelope.largest_endpoints} endpoint(s)")
+    return " and ".join(parts) or "no traffic and no endpoint"
 
 
 def first_change(change: Change | None) -> list[str]:
     """The first increment, setting by setting."""
     if change is None:
         return []
-    rows = [
-        f"| `{k}` | {esc(change.before[k])} | {esc(v)} |" for k, v in change.after.items() if change.before.get(k) != v
+    moved = [
+        f"`{k}` {esc(change.before[k])} → **{esc(v)}**" for k, v in change.after.items() if change.before.get(k) != v
     ]
-    return ["First increment:", "", "| setting | now | then |", "|---|---|---|", *rows, ""]
+    return [f"**First**: {', '.join(moved)}"]
 
 
 def gates(result: CheckResult) -> list[str]:
-    """Every gate's verdict with its facts."""
-    rows = [f"| {g.gate} | {MARK[g.outcome]} | {esc(g.reason)} |" for g in result.verdict.gates]
-    return ["| gate | verdict | because |", "|---|---|---|", *rows, "", facts_line(result.facts)]
+    """Every gate's verdict with its facts, the gravest first."""
+    order = list(MARK)
+    ranked = sorted(result.verdict.gates, key=lambda g: order.index(g.outcome))  # stable: else as they were judged
+    return ["**Gates**. " + facts_line(result.facts), "", *map(_gate, ranked)]
+
+
+def _gate(g: GateVerdict) -> str:
+    return f"- {g.gate} {MARK[g.outcome]}: {esc(g.reason, 200)}"
 
 
 def facts_line(facts: Facts) -> str:
@@ -127,4 +136,4 @@ def facts_line(facts: Facts) -> str:
     unknown = [f"{n} ({esc(f.why)})" for n, f in named.items() if isinstance(f, Unknown)]
     ages = [(facts.now - f.observed_at).total_seconds() for f in named.values() if isinstance(f, Known)]
     line = f"Facts are of {facts.now:%H:%M:%S} UTC, the oldest {max(ages, default=0):.1f} s old."
-    return line + (f" Unknown: {', '.join(unknown)}." if unknown else " Nothing is unknown.")
+    return line + (f" **Unknown**: {', '.join(unknown)}." if unknown else " Nothing is unknown.")

@@ -15,8 +15,9 @@ from runbooks.decisions import mismatch
 from runbooks.guard import News
 from runbooks.levers import Page
 from runbooks.people import Action, Attested, ClaimRequest, CloseRequest
-from runbooks.plan import PlannedStep, TriageRequest
+from runbooks.plan import TriageRequest
 from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord
+from workflows import details
 from workflows.casefile import CLASS, LEVER, SERVICE, CaseFile
 from workflows.increments import Increments
 from workflows.retries import PURE, QUICK
@@ -42,7 +43,8 @@ class Remediation:
             raw = None
             await workflow.wait_condition(workflow.all_handlers_finished)
             # No await between this look and the return: an alert that comes later starts the next run instead.
-            if not case.inbox and workflow.all_handlers_finished():
+            firing = any(d.status == "firing" for d in case.inbox)
+            if not firing and workflow.all_handlers_finished():
                 return result
             self._early = list(case.inbox)
             self._round += 1
@@ -81,58 +83,86 @@ class Remediation:
 
     async def _misdirected(self, case: CaseFile) -> bool:
         """Forwards what is not about this workflow's target. True when nothing is left for this one."""
-        mine = []
-        for detection in case.inbox:
-            if detection.workflow_id == case.record.workflow_id:
-                mine.append(detection)
-                continue
-            await workflow.execute_activity_method(
-                CasebookActivities.forward, detection, **QUICK, summary=f"Forward to {detection.workflow_id}"[:200]
-            )
-            case.note("forwarded", detection.workflow_id)
-        case.inbox = mine
-        if mine:
-            case.record.target = mine[0].target
-        return not mine
+        await case.send_on()
+        if case.inbox:
+            case.record.target = case.inbox[0].target
+        return not case.inbox
 
     async def _plan_and_act(
         self, case: CaseFile, moves: Increments, stood: list[Standing]
     ) -> tuple[Outcome | None, str]:
-        """One plan. (None, …): plan again."""
+        """One plan. (None, …): plan again. Nothing ends while something of this case stands unwatched."""
         if not case.firing() and not stood:
             return "self_resolved", "all its alerts resolved before anything was done"
+        before = case.record.classification
         case.plan_again = False
         if case.firing():
             await self._diagnose(case)
-        if stood and not case.firing():
-            return await self._stand(case, stood, proven=False)
+        same = before is not None and case.record.classification == before
+        if stood and (same or not case.firing()):
+            return await self._stand(case, stood)
+        outcome, why = await self._steps(case, moves, stood)
+        if stood and outcome in ("paged", "observed", "self_resolved"):
+            return await self._stand(case, stood)
+        if outcome in ("paged", "observed"):
+            return await self._linger(case, outcome, why)
+        return outcome, why
+
+    async def _steps(self, case: CaseFile, moves: Increments, stood: list[Standing]) -> tuple[Outcome | None, str]:
+        """The plan's steps in order: a refused or undone one falls through to the next, after the last comes a person."""
         assert case.diagnosis is not None
-        for step in case.diagnosis.plan.steps:
+        plan = case.diagnosis.plan
+        for step in plan.steps:
             if isinstance(step.step, Page):
-                owner = await case.page_people(
-                    f"{case.diagnosis.plan.failure_class}/{step.id}", step.step.summary, _story(case)
-                )
-                case.record.owner = owner
+                key = f"{plan.failure_class}/{step.id}"
+                case.record.owner = await case.page_people(key, step.step.summary, _story(case))
                 return "paged", step.step.summary
-            end, run = await self._step(case, moves, step)
+            run = StepRun(case, moves, step)
+            workflow.upsert_search_attributes([LEVER.value_set(step.step.lever)])
+            end = await run.run()
             if run.record.standing is not None:
                 stood.append(Standing(case, moves, step, run.record))
-            if end in ("mitigated", "kept") and run.record.standing is not None:
-                return await self._stand(case, stood, proven=end == "mitigated")
-            if end == "observed":
-                return "observed", "observe mode: decided and recorded, nothing was touched"
-            if end == "replan":
-                return None, ""
-            if end == "resolved":
-                return "self_resolved", "all its alerts resolved before anything was done"
-            if end == "aborted":
-                return await self._ended(case, stood, "aborted")
-            if end == "uncertain":
-                return "paged", f"{step.step.lever} may or may not have been applied"
+            if end == "mitigated" and case.record.mitigated_at is None:
+                case.record.mitigated_at = workflow.now()  # time to mitigate stops here
+                case.note("mitigated", f"{step.step.lever}: {step.envelope.direction}")
+            if run.record.standing is not None and end in ("mitigated", "kept"):
+                return await self._stand(case, stood)
+            match end:
+                case "replan":
+                    return None, ""
+                case "resolved":
+                    return "self_resolved", "all its alerts resolved before anything was done"
+                case "aborted":
+                    return await self._ended(case, stood, end)
+                case "observed":
+                    return "observed", "observe mode: decided and recorded, nothing was touched"
+                case "uncertain":
+                    return "paged", f"{step.step.lever} may or may not have been applied"
+                case _:
+                    continue  # refused, rejected, expired, undone: the next step
         case.record.owner = await case.page_people(
-            f"{case.diagnosis.plan.failure_class}/exhausted", "The runbook has no further step", _story(case)
+            f"{plan.failure_class}/exhausted", "The runbook has no further step", _story(case)
         )
         return "paged", "no step of the runbook could be done"
+
+    async def _linger(self, case: CaseFile, outcome: Outcome, why: str) -> tuple[Outcome | None, str]:
+        """People have it now. While its alerts go on firing, repeats join this case instead of asking people again."""
+        assert case.diagnosis is not None
+        quiet_s = case.diagnosis.timing.linger_s
+        while True:
+            case.show("handed_over", f"People were told: {details.esc(why)}")
+            left = quiet_s - (workflow.now() - case.last_word()).total_seconds()
+            if left <= 0:
+                return outcome, why
+            await case.wait(left, "People have this case; repeats join it")
+            case.news.clear()
+            match await case.safe_point():
+                case "aborted" | "resolved":
+                    return outcome, why
+                case "replan":
+                    return None, ""
+                case None:
+                    continue
 
     async def _diagnose(self, case: CaseFile) -> None:
         request = TriageRequest(detections=tuple(case.detections.values()), now=workflow.now())
@@ -147,28 +177,19 @@ class Remediation:
         workflow.upsert_search_attributes([CLASS.value_set(found.failure_class), SERVICE.value_set(service)])
         case.note("classified", f"{found.failure_class} by rule {found.rule}; plan: {diagnosis.plan.title}")
 
-    async def _step(self, case: CaseFile, moves: Increments, step: PlannedStep) -> tuple[str, StepRun]:
-        workflow.upsert_search_attributes([LEVER.value_set(step.step.lever)])
-        run = StepRun(case, moves, step)
-        return await run.run(), run
-
-    async def _stand(self, case: CaseFile, stood: list[Standing], proven: bool) -> tuple[Outcome | None, str]:
-        """Time to mitigate stops here. What stands is watched until it can be restored."""
-        if proven and case.record.mitigated_at is None:
-            case.record.mitigated_at = workflow.now()
-            case.note("mitigated", f"{stood[-1].step.step.lever}: {stood[-1].step.envelope.direction}")
-        end = await stood[-1].run()
-        if end == "restored":
-            stood.pop()
-            if stood:
-                return await self._stand(case, stood, proven=False)
-            if case.firing():
+    async def _stand(self, case: CaseFile, stood: list[Standing]) -> tuple[Outcome | None, str]:
+        """What stands is watched until it can be restored, the newest first."""
+        while stood:
+            end = await stood[-1].run()
+            if end == "replan":
                 return None, ""
-            case.record.restored_at = workflow.now()
-            return "restored", "the fault is gone and everything is back to normal"
-        if end == "replan":
+            if end != "restored":
+                return await self._ended(case, stood, end)
+            stood.pop()
+        if case.firing():
             return None, ""
-        return await self._ended(case, stood, end)
+        case.record.restored_at = workflow.now()
+        return "restored", "the fault is gone and everything is back to normal"
 
     async def _ended(self, case: CaseFile, stood: list[Standing], end: str) -> tuple[Outcome, str]:
         """An abort, or a change that could not be restored: taken back, or owned by a named person or by who was told."""
@@ -279,7 +300,7 @@ class Remediation:
         case = self._case
         assert case is not None
         case.nonces.add(claim.nonce)
-        request = ClaimRequest(claim=claim, rights=case.rights(), pending=case.pending, now=workflow.now())
+        request = ClaimRequest(claim=claim, rights=case.rights(), pending=case.asked, now=workflow.now())
         try:
             judged = await workflow.execute_local_activity_method(
                 AttestActivities.check_claim, request, **PURE, summary=f"{claim.action} by {claim.who}"[:200]
@@ -316,7 +337,7 @@ class Remediation:
             raise ValueError(f"this claim is about {claim.case}, not about {case.record.workflow_id}")
         if claim.nonce in case.nonces:
             raise ValueError("this claim was used before: send the decision again")
-        if action == "decide" and (wrong := mismatch(claim.model_dump(), case.pending, workflow.now())):
+        if action == "decide" and (wrong := mismatch(claim.model_dump(), case.asked, workflow.now())):
             raise ValueError(wrong)
 
     @workflow.query(description="State, class, what waits for whom, timeline.")

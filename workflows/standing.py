@@ -18,7 +18,7 @@ from workflows.increments import Increments, merged
 StandEnd = Literal["restored", "aborted", "replan", "kept"]
 RESTORES_AT_MOST = 3
 """Failed restores before people are asked to look: a fault that comes back each time is not gone."""
-LONGEST_LOOK_S = 300.0
+LONGEST_LOOK_S = 900.0
 """Looks grow rarer up to this, seconds: a case that stands for days must not grow its history."""
 
 
@@ -59,7 +59,7 @@ class Standing:
             if stop == "aborted" or stop == "replan":
                 return stop
             look = await self._look()
-            quiet = not self.case.firing()
+            quiet = self._quiet()
             if look.gone and quiet:
                 now = workflow.now()
                 if self._clear_since is None:
@@ -76,6 +76,12 @@ class Standing:
             self.case.news.clear()
             if self._clear_since is None:
                 pause = min(pause * 1.3, LONGEST_LOOK_S)
+
+    def _quiet(self) -> bool:
+        """No alert fires, or its detector has said nothing for so long that only the measurement counts."""
+        assert self.case.diagnosis is not None
+        silent_s = (workflow.now() - self.case.last_word()).total_seconds()
+        return not self.case.firing() or silent_s > self.case.diagnosis.timing.max_alert_age_s
 
     async def _look(self) -> WatchResult:
         assert self.case.record.target is not None

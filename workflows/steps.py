@@ -27,6 +27,7 @@ StepEnd = Literal[
     "aborted",
     "replan",
     "resolved",
+    "already",
 ]
 REFUSED_AT_MOST = 5
 """An act that the actuator refuses this often in one step is given up: somebody else is changing the same thing."""
@@ -78,10 +79,11 @@ class StepRun:
     async def _answer(self, result: CheckResult) -> StepEnd | None:
         """None: go on. Otherwise the step has ended."""
         outcome = result.verdict.outcome
-        if outcome == "allow" and result.complete:
+        if outcome in ("allow", "ask") and result.complete:  # nobody is asked to approve nothing
             if self.record.standing is not None:
                 return "mitigated"
-            return await self._give_up("nothing is left to change: the settings are already as this step wants them")
+            await self._give_up("nothing is left to change: the settings are already as this step wants them")
+            return "already"
         if outcome == "deny":
             return await self._give_up(result.verdict.because())
         if self.case.diagnosis is not None and self.case.diagnosis.policy.mode == "observe":
@@ -95,6 +97,10 @@ class StepRun:
             return None
         if result.permit is not None and result.change is not None:
             self._waiting_since = None
+            if self.case.called:
+                # Said while the gates were asked: heard before anything is touched. The next check gets a new permit.
+                await self.moves.release(self.step, self.record, applied=False)
+                return None
             return await self._act(result, result.change)
         return await self._guarded(result)
 
@@ -129,7 +135,12 @@ class StepRun:
     async def _give_up(self, why: str) -> StepEnd:
         self.case.note("step refused", f"{self.step.id}: {why}")
         await self.moves.release(self.step, self.record, applied=False)
-        return "refused" if self.record.standing is None else "kept"
+        if self.record.standing is None:
+            return "refused"
+        self.case.record.owner = await self.case.page_people(
+            f"{self.step.id}/partly", f"Only part of {self.step.step.lever} could be done", why
+        )
+        return "kept"
 
     # --- approval --------------------------------------------------------------------------------------------------
 
