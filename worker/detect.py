@@ -75,8 +75,8 @@ class Detector:
         self._period_s = period_s
         self._deadline_s = deadline_s
         self._repeat = timedelta(seconds=repeat_s)
-        # A hung endpoint holds each generation to its deadline; more than these at once would only load it.
-        self._most_at_once = math.ceil(deadline_s / period_s)
+        # A hung endpoint holds each generation to its deadline: one a period goes on being sent, and no more.
+        self._most_at_once = math.ceil(deadline_s / period_s) + 1
         self._tracks = {p.name: {e.address: Track() for e in p.endpoints} for p in fleet.pools}
         self._busy = {e.address: 0 for p in fleet.pools for e in p.endpoints}
         self._open: dict[tuple[str, str | None, str], _Open] = {}
@@ -112,22 +112,26 @@ class Detector:
             log.error("a probe ended in an error of ours", exc_info=task.exception())
 
     async def _ask(self, pool: Pool, address: str) -> None:
+        track = self._tracks[pool.name][address]
         self._busy[address] += 1
         try:
-            try:
-                generation = await self._prober.generate(address)
-            except PortError as error:
-                log.warning("%s could not be asked, which says nothing about it: %s", address, error)
-                return
-            track = self._tracks[pool.name][address]
-            track.add(generation.observed_at, outcome_of(generation, self._deadline_s))
-            if track.failures and self._counter is not None:
-                tokens = await self._counter(address)
-                if tokens is not None:
-                    track.count(datetime.now(UTC), tokens)
+            # Its token counter is read while we wait for the token, so that a hang is not told later for it.
+            counting = self._busy[address] > 1 or bool(track.failures)
+            generation, _ = await asyncio.gather(
+                self._prober.generate(address), self._count(address, track) if counting else asyncio.sleep(0)
+            )
+        except PortError as error:
+            log.warning("%s could not be asked, which says nothing about it: %s", address, error)
+            return
         finally:
             self._busy[address] -= 1
+        track.add(generation.observed_at, outcome_of(generation, self._deadline_s))
         await self._judge(pool)
+
+    async def _count(self, address: str, track: Track) -> None:
+        tokens = None if self._counter is None else await self._counter(address)
+        if tokens is not None:
+            track.count(datetime.now(UTC), tokens)
 
     async def _judge(self, pool: Pool) -> None:
         """Everything up to the sink is without await: two probes that end together must not both tell a fault."""

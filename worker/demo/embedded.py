@@ -1,0 +1,85 @@
+"""Interlock in one process, doors and worker together, as `interlock up` and the demo run it: eager starts need that.
+
+A process of its own: what the demo measures must not wait for the demo's load and screen. Settings by INTERLOCK_….
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+import uvicorn
+
+from activities.adapters.sql import SqlJournal
+from runbooks.library import load_library
+from worker.commands.worker import envoy_of
+from worker.doors import build_doors, fleet_of, notify_of, policy_of
+from worker.plugin import interlock_plugin
+from worker.settings import Settings, load
+from worker.telemetry import setup
+from worker.telemetry_record import recorder
+from worker.temporal import connect, register_search_attributes
+from worker.wiring import Parts, running_worker
+
+
+async def serve(settings: Settings) -> None:
+    """Doors and worker until SIGTERM; the doors open once the worker polls."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    fleet, policy, (folder, admin) = fleet_of(settings), policy_of(settings), envoy_of(settings)
+    telemetry = setup(settings.otlp_endpoint, service="interlock")
+    async with AsyncExitStack() as stack:
+        notify = await stack.enter_async_context(notify_of(settings))
+        client = await connect(settings.temporal, plugins=[telemetry.plugin, interlock_plugin()])
+        await register_search_attributes(client)
+        journal = SqlJournal(settings.journal_url)
+        stack.callback(journal.dispose)
+        stack.callback(telemetry.flush)
+        parts = Parts(
+            client=client,
+            fleet=fleet,
+            policy=policy,
+            library=load_library(settings.catalog_dir),
+            journal=journal,
+            notify=notify,
+            claim_key=settings.claim_key(),
+            envoy_folder=folder,
+            envoy_admin=admin,
+            route_urls=settings.route_urls,
+            prometheus_url=settings.prometheus_url,
+            observe=recorder(telemetry.instruments),
+        )
+        await stack.enter_async_context(running_worker(parts))
+        doors = build_doors(
+            settings, client=client, telemetry=telemetry, notify=notify, journal=journal, fleet=fleet, policy=policy
+        )
+        config = uvicorn.Config(
+            doors, host=settings.intake.host, port=settings.intake.port, log_level="warning", access_log=False
+        )
+        if not stop.is_set():
+            await uvicorn.Server(config).serve()  # takes the signals over while it serves, and gives them back to us
+
+
+def main() -> None:
+    """Ends by os._exit: threads of the Temporal SDK can crash the interpreter's own end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs URLs, and a webhook's URL is a secret
+    status = 0
+    try:
+        asyncio.run(serve(load()))
+    except BaseException:  # noqa: BLE001  # os._exit would swallow the traceback
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
