@@ -20,7 +20,8 @@ from runbooks.loader import load as load_file
 from runbooks.policy import Policy
 from worker.identity import Verifier
 from worker.intake import IntakeDeps, build_intake
-from worker.people import PeopleDeps, people_router
+from worker.people import people_router
+from worker.people_desk import PeopleDeps
 from worker.settings import BadSettings, Settings
 from worker.telemetry import Telemetry
 

@@ -22,7 +22,8 @@ from runbooks.detection import TASK_QUEUE, guard_id
 from runbooks.policy import Policy
 from worker.identity import DevIssuer, Verifier, dev_issuer, ensure_claim_key
 from worker.intake_http import answer_problems
-from worker.people import PeopleDeps, people_router
+from worker.people import people_router
+from worker.people_desk import PeopleDeps
 from worker.telemetry import Telemetry
 
 _numbers = itertools.count()
