@@ -4,7 +4,7 @@ PYTHON ?= python3
 TOOLS := .uv
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 ARGS ?=
-.PHONY: demo up test check lint format bench clean
+.PHONY: demo up test check histories format clean
 
 demo: .venv/.engines ## break a real engine and watch Interlock mend it
 	@.venv/bin/interlock demo $(ARGS)
@@ -23,6 +23,9 @@ check: .venv/.synced ## style, types, direction of imports, catalogue
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-timings >/dev/null || .venv/bin/lint-imports
 	.venv/bin/interlock runbook check
+
+histories: .venv/.synced ## record tests/histories/ anew
+	.venv/bin/python -m tests.run tests/scenarios --record-histories
 
 format:
 	.venv/bin/ruff check -q --fix

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
+from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from tests import histories
 from tests import lab as labs
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--record-histories` writes tests/histories/ anew."""
+    parser.addoption("--record-histories", action="store_true", help="write tests/histories/ anew")
+
+
+Keep = Callable[[WorkflowHandle[Any, Any], str], Awaitable[None]]
+
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest) -> Keep:
+    """Keeps a finished case's history under a scenario's name, when asked to."""
+
+    async def kept(handle: WorkflowHandle[Any, Any], name: str) -> None:
+        if request.config.getoption("--record-histories"):
+            await histories.keep(handle, name)
+
+    return kept
 
 
 @pytest.fixture(scope="session")
