@@ -25,6 +25,8 @@ COMMANDS = {
     "worker": "worker",
     "detect": "detect",
     "undo": "undo",
+    "demo": "demo",
+    "up": "demo",
 }
 """Command → the file that has it."""
 GROUPS = {"cases": "cases", "runbook": "runbook"}
