@@ -90,7 +90,7 @@ def judge_signal(event: HistoryEvent, req: AttestRequest, groups: Mapping[str, S
     if data is None:
         wrong = "it does not decode: send one JSON object, as shown"
     else:
-        reason = str(data.get("reason", ""))[:300]
+        reason = _text(data.get("reason", ""))
         approve = data.get("decision") == "approve"
         pending: Pending | None = req.pending
         if action == "decide":
@@ -113,6 +113,11 @@ def judge_signal(event: HistoryEvent, req: AttestRequest, groups: Mapping[str, S
 def _content(raw: bytes) -> dict[str, object] | None:
     try:
         data = json.loads(raw)
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # ten thousand brackets are no reason to try this activity for ever
         return None
     return data if isinstance(data, dict) else None
+
+
+def _text(value: object) -> str:
+    """JSON may hold half a character (a lone surrogate), which no payload can carry: it would block the case for ever."""
+    return str(value)[:300].encode(errors="replace").decode()

@@ -9,10 +9,11 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from temporalio.workflow import SandboxImportNotificationPolicy
 
 from workflows.guard import Guard
+from workflows.loose import OnePayload
 from workflows.remediation import Remediation
 
 WORKFLOWS = (Remediation, Guard)
-PARTS = ("casefile", "details", "increments", "levers", "retries", "standing", "steps")
+PARTS = ("casefile", "details", "increments", "levers", "loose", "retries", "standing", "steps")
 """Parts of the workflows. Under RAISE_ON_UNINTENTIONAL_PASSTHROUGH every module beside the workflow's own must be named.
 `tests/test_packaging.py` holds what the sandbox then no longer does for them: no clock, no random, no I/O (docs/adr/0003)."""
 
@@ -33,5 +34,9 @@ def _runner(_: WorkflowRunner | None) -> WorkflowRunner:
 def interlock_plugin() -> SimplePlugin:
     """Give it to `Client.connect(plugins=[…])`: workers made from that client have it too."""
     return SimplePlugin(
-        "interlock", data_converter=pydantic_data_converter, workflows=list(WORKFLOWS), workflow_runner=_runner
+        "interlock",
+        data_converter=pydantic_data_converter,
+        workflows=list(WORKFLOWS),
+        workflow_runner=_runner,
+        interceptors=[OnePayload()],
     )

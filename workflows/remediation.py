@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from temporalio import workflow
+from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.attest import AttestActivities
@@ -20,6 +21,7 @@ from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord
 from workflows import details
 from workflows.casefile import CLASS, LEVER, SERVICE, CaseFile
 from workflows.increments import Increments
+from workflows.loose import NOTHING
 from workflows.retries import PURE, QUICK
 from workflows.standing import Standing
 from workflows.steps import StepRun
@@ -35,12 +37,12 @@ class Remediation:
         self._case: CaseFile | None = None
 
     @workflow.run
-    async def run(self, raw: Any = None) -> CaseResult:
+    async def run(self, raw: RawValue = NOTHING) -> CaseResult:
         """`raw` is loosely typed on purpose: a wrong payload must close the case with its reason, not fail its tasks for ever."""
         while True:
             case = self._open()
             result = await self._one_round(case, raw)
-            raw = None
+            raw = NOTHING
             await workflow.wait_condition(workflow.all_handlers_finished)
             # No await between this look and the return: an alert that comes later starts the next run instead.
             firing = any(d.status == "firing" for d in case.inbox)
@@ -59,7 +61,7 @@ class Remediation:
         return case
 
     async def _one_round(self, case: CaseFile, raw: Any) -> CaseResult:
-        refused = case.take_in(raw) if raw is not None else ""
+        refused = case.take_in(raw) if raw is not NOTHING else ""
         while self._early:
             refused = case.take_in(self._early.pop(0)) or refused
         if not case.inbox:
@@ -68,7 +70,15 @@ class Remediation:
             return await self._close(case, "refused_input", why)
         if refused:
             case.note("input refused", refused)
-        return await self._remediate(case)
+        try:
+            return await self._remediate(case)
+        except ActivityError as error:
+            # What must happen could not, for good. People are told before the case ends; a lock that is still held is
+            # left to the Guard, which finds the case closed and tells people what stands.
+            why = f"Interlock could not go on: {error.cause or error}"
+            case.note("failed", why)
+            case.record.owner = await case.page_people("failed", "A case could not go on", f"{why}\n\n{_story(case)}")
+            return await self._close(case, "paged", why)
 
     async def _remediate(self, case: CaseFile) -> CaseResult:
         if await self._misdirected(case):
@@ -235,7 +245,7 @@ class Remediation:
     # --- doors -----------------------------------------------------------------------------------------------------
 
     @workflow.signal(description="A detector says more about this target: one Detection as JSON.")
-    def detect(self, raw: Any) -> None:
+    def detect(self, raw: RawValue) -> None:
         """Only takes in; the spine looks at its next safe point."""
         if self._case is None:
             self._early.append(raw)
