@@ -69,7 +69,7 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
     )
     metrics = Measurements(
         parts.fleet, prober, prometheus, parts.envoy_admin, http, source=source, watcher=watcher,
-        probe_timeout_s=parts.probe_timeout_s,
+        declared=traffic.read, probe_timeout_s=parts.probe_timeout_s,
     )  # fmt: skip
     gatherer = Gatherer(metrics, WatchedProber(prober, watcher))
     guard = GuardClient(parts.client, parts.task_queue)
