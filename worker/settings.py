@@ -86,7 +86,7 @@ class IntakeSettings(_Part):
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=64 << 20)
     rpc_timeout_s: float = Field(default=3.0, gt=0, le=30, description="One call to Temporal, retries included.")
     page_after_s: float = Field(default=60.0, gt=0, description="Temporal away this long: the intake pages by itself.")
-    batch_signals: bool = Field(default=False, description="Several detections in one `detect` signal, as a list.")
+    batch_signals: bool = Field(default=True, description="Several detections in one `detect` signal, as a list.")
     default_cluster: str | None = Field(default=None, description="For alerts that name a target but no cluster.")
     cluster_labels: tuple[str, ...] = ("cluster",)
     service_labels: tuple[str, ...] = ("service", "pool", "model_pool")

@@ -87,10 +87,14 @@ class CaseFile:
     # --- detections ------------------------------------------------------------------------------------------------
 
     def take_in(self, raw: Any) -> str:
-        """One detection into the inbox. Returns what is wrong with it, or nothing."""
+        """One detection, or a list of them, into the inbox. Returns what is wrong with one of them, or nothing."""
         raw, unreadable = opened(raw)
         if unreadable:
             return unreadable
+        if isinstance(raw, list) and raw:
+            # A storm comes as lists; one bad detection does not cost the others.
+            wrong = [w for w in [self.take_in(one) for one in raw] if w]
+            return "; ".join(wrong[:3])
         try:
             detection = raw if isinstance(raw, Detection) else Detection.model_validate(raw)
         except ValidationError as error:
