@@ -1,0 +1,144 @@
+"""Approving in Temporal's own UI, with a real Chromium: what the on-call SRE sees, and what his click does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Page, async_playwright
+from temporalio.client import WorkflowHandle
+
+from runbooks.safety import GATES
+from tests import lab as labs
+from tests.e2e.conftest import Ports
+from tests.scenarios.test_engine_crash import lose, weights
+
+CHROMIUM = "/usr/bin/chromium"
+MODAL = "[data-testid=confirm-modal-button]"
+
+
+@pytest.fixture
+async def tab() -> AsyncIterator[Page]:
+    """A tab of Debian's Chromium."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = await browser.new_context(viewport={"width": 1500, "height": 1100})
+        yield await context.new_page()
+        await context.close()
+        await browser.close()
+
+
+class RunPage:
+    """The page of one workflow in Temporal's UI."""
+
+    def __init__(self, tab: Page, ui: str, handle: WorkflowHandle[Any, Any], run_id: str) -> None:
+        self.tab = tab
+        self.url = f"http://{ui}/namespaces/default/workflows/{quote(handle.id, safe='')}/{run_id}"
+
+    async def shows(self, *words: str) -> str:
+        """Opens or refreshes the User Metadata tab until its details show all the words; returns their text."""
+        if not self.tab.url.endswith("/user-metadata"):
+            await self.tab.goto(f"{self.url}/user-metadata")
+        last = ""
+
+        async def found() -> bool:
+            nonlocal last
+            await self.tab.keyboard.press("r")  # as the tab itself says: details are not live
+            await asyncio.sleep(0.5)
+            with contextlib.suppress(PlaywrightError):  # a frame that was just replaced by its newer self
+                frames = self.tab.frames[1:]  # Markdown is rendered in frames of its own
+                last = "\n".join([await frame.inner_text("body", timeout=1000) for frame in frames])
+            return all(word in last for word in words)
+
+        try:
+            await labs.until(found, f"the page shows {words}", 20)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it shows:\n{last}") from None
+        return last
+
+    async def send_signal(self, name: str, payload: str) -> None:
+        """More Actions → Send a Signal → the handler → JSON → Submit, clicked until the dialog is gone."""
+        tab = self.tab
+        await tab.get_by_role("button", name="More Actions").locator("visible=true").first.click()
+        await tab.get_by_role("menuitem", name="Send a Signal").locator("visible=true").first.click()
+        await tab.locator("[data-testid=signal-select-button]").locator("visible=true").first.click()
+        await tab.locator("[role=option]").locator("visible=true").filter(has_text=name).first.click()
+        editor = tab.locator("dialog[open] .cm-content").first
+        await editor.click()
+        await tab.keyboard.press("Control+a")  # the dialog keeps what was sent before
+        await tab.keyboard.insert_text(payload)
+        submit = tab.locator(MODAL).locator("visible=true").filter(has_text="Submit")
+
+        async def gone() -> bool:
+            if await submit.count() == 0:
+                return True
+            await submit.first.click()  # the editor reformats on blur and moves the button: one click can get lost
+            await asyncio.sleep(0.5)
+            return await submit.count() == 0
+
+        await labs.until(gone, "the dialog closes", 20)
+
+
+async def test_a_person_approves_in_the_temporal_ui_and_a_wrong_decision_is_explained_there(
+    lab: labs.Lab, ports: Ports, tab: Page, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The page shows the proposal; a wrong digest is answered on it; the JSON that it shows moves Envoy's weights."""
+    shots = tmp_path_factory.mktemp("screenshots")
+    async with labs.running_worker(lab.parts()):
+        await lose(lab, "a0", "a1")
+        detection = lab.lost("chat-a", 1)
+        handle = await lab.start(detection)
+        waiting = (await lab.in_state(handle, "waiting_approval"))["waiting"]
+        page = RunPage(tab, ports.ui, handle, (await handle.describe()).run_id)
+
+        asked = await page.shows("waiting approval", "Approve reroute_traffic?")
+        await tab.screenshot(path=shots / "1-proposal.png")
+
+        for words in (
+            "weight of route chat away from chat-a",
+            "weight/chat/chat-a 50 → 25",
+            "1 of group sre-oncall",
+            f"{datetime.fromisoformat(waiting['expires_at']):%H:%M:%S} UTC",
+            "G7 ASK: policy wants 1 of group sre-oncall to approve",
+            "endpoints = 3 (rule: endpoints >= 1)",
+        ):
+            assert words in asked, asked
+        assert set(re.findall(r"^\W*(G\d+) ", asked, re.MULTILINE)) == {
+            gate.__name__.split("_")[0].upper() for gate in GATES
+        }
+        shown = json.loads(re.search(r"\{.*\}", asked, re.DOTALL)[0])  # type: ignore[index]
+        assert shown == {"step": waiting["step"], "plan": waiting["digest"], "decision": "approve", "reason": "…"}
+
+        await page.send_signal("decide", json.dumps({**shown, "plan": "0123456789abcdef"}))
+        answered = await page.shows("Decision not counted")
+        await tab.screenshot(path=shots / "2-refused.png")
+
+        why = f"it is for another plan (‘0123456789abcdef’); the plan shown is ‘{waiting['digest']}’"  # the UI's quotes
+        assert why in answered
+        assert "Approve reroute_traffic?" in answered
+        assert await weights(lab) == {"chat-a": 50, "chat-b": 50}
+
+        await page.send_signal("decide", json.dumps(shown))
+        status = await lab.in_state(handle, "mitigated", 60)
+        after = await page.shows("mitigated")
+        await tab.screenshot(path=shots / "3-mitigated.png")
+
+        assert "Decision not counted" not in after
+        assert [d["accepted"] for d in status["record"]["decisions"]] == [False, True]
+        assert await weights(lab) == {"chat-a": 0, "chat-b": 100}
+
+        await lab.heal()
+        await lab.resolve(detection)
+        result = await handle.result()
+        await page.shows("closed", "restored")
+        await tab.screenshot(path=shots / "4-closed.png")
+
+    assert result["outcome"] == "restored"
