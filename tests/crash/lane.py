@@ -1,0 +1,322 @@
+"""A lane: one domain of its own (Envoy, journal, task queue, worker process) over the lab's engines and server.
+
+Lanes run side by side, so that many kill points wait out the time-outs of a dead attempt together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError
+
+from activities.adapters.sql import SqlJournal
+from runbooks.detection import Detection, Target, guard_id
+from runbooks.facts import GuardView
+from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from tests import lab as labs
+from tests.crash.cases import Story
+from tests.crash.worker_process import End, Job
+from worker.edge import envoy_command, write_edge
+
+PER_SECOND = 4.0
+"""Load of one lane, requests per second."""
+WARM = 20
+"""Requests served before a case is opened: without any, no gate knows the load."""
+COUNTED = "runtime.load_success|cluster_manager.cluster_modified|cluster\\..*\\.update_success"
+
+
+@dataclass
+class Lane:
+    """Handles to one lane. `deaths` counts the worker processes that ended by their own kill point."""
+
+    name: str
+    lab: labs.Lab
+    story: Story
+    folder: Path
+    fleet: Fleet
+    admin: str
+    front: str
+    end: End | None = None
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    deaths: int = 0
+    detection: Detection | None = None
+    handle: WorkflowHandle[Any, Any] | None = None
+    before: dict[str, int] = field(default_factory=dict)
+    served: int = 0
+
+    @property
+    def target(self) -> Target:
+        """What the fault is about: the sick engine, or its pool."""
+        endpoint = self.lab.engines["a0"].address if self.story.endpoint else None
+        return Target(cluster=self.name, service="chat-a", endpoint=endpoint)
+
+    async def start_worker(self) -> subprocess.Popen[bytes]:
+        """A new worker process; returns when it polls."""
+        number = len(self.workers)
+        job = Job(
+            temporal=self.lab.client.service_client.config.target_host,
+            task_queue=self.name,
+            fleet=self.fleet,
+            policy=self.story.policy,
+            library=self.story.library,
+            folder=self.folder,
+            envoy_admin=self.admin,
+            front=self.front,
+            ready=self.folder / f"ready-{number}",
+            end=self.end,
+        )
+        path = self.folder / f"job-{number}.json"
+        path.write_text(job.model_dump_json(by_alias=True))
+        argv = [sys.executable, "-m", "tests.crash.worker_process", str(path)]
+        worker = _start(argv, self.folder / f"worker-{number}.log", Path(__file__).parents[2])
+        self.workers.append(worker)
+
+        async def polls() -> bool:
+            return job.ready.exists() or worker.poll() is not None
+
+        await labs.until(polls, f"worker {number} of {self.name} polls", 60)
+        assert job.ready.exists(), f"worker {number} of {self.name} did not start:\n{self.log()}"
+        return worker
+
+    async def warm(self) -> None:
+        """Waits until the load can be measured."""
+        start = self.served
+
+        async def enough() -> bool:
+            return self.served >= start + WARM
+
+        await labs.until(enough, f"{self.name} serves its load", 60)
+
+    async def replace_worker(self) -> None:
+        """SIGKILL now, and a new worker."""
+        self.workers[-1].kill()
+        self.workers[-1].wait(10)
+        self.deaths += 1
+        await self.start_worker()
+
+    async def keep_working(self) -> None:
+        """Puts a new worker in the place of one that was killed at its point; a death of another kind fails."""
+        while True:
+            await asyncio.sleep(0.1)
+            code = self.workers[-1].poll()
+            if code is None:
+                continue
+            killed = code == -signal.SIGKILL and self.end is not None and self.end.marker.exists()
+            assert killed, f"the worker of {self.name} ended by itself ({code}):\n{self.log()}"
+            assert self.deaths == 0, f"the worker of {self.name} was killed twice"
+            self.deaths += 1
+            await self.start_worker()
+
+    async def open(self) -> None:
+        """Remembers Envoy's counts, and starts the case as the intake does."""
+        self.before = await self.counts()
+        now = datetime.now(UTC)
+        self.detection = Detection.model_validate(
+            {
+                "alert": self.story.alert,
+                "target": self.target,
+                "severity": "critical",
+                "evidence": self.story.evidence,
+                "started_at": now,
+                "observed_at": now,
+                "detector": "lab",
+            }
+        )
+        self.handle = await self.lab.client.start_workflow(
+            "Remediation",
+            self.detection,
+            id=self.detection.workflow_id,
+            task_queue=self.name,
+            start_signal="detect",
+            start_signal_args=[self.detection],
+        )
+
+    async def resolve(self) -> None:
+        """The detector says that it is over."""
+        assert self.detection is not None
+        await self.lab.resolve(self.detection)
+
+    async def status(self) -> dict[str, Any]:
+        """The case's own word; without a worker there is none, and `state` is empty."""
+        assert self.handle is not None
+        try:
+            found: dict[str, Any] = await self.handle.query("status", rpc_timeout=timedelta(seconds=2))
+        except RPCError:
+            return {"state": ""}
+        return found
+
+    async def in_state(self, *states: str, deadline_s: float = 90.0) -> dict[str, Any]:
+        """Waits until the case is in one of these states, whatever dies meanwhile."""
+        end, last = time.monotonic() + deadline_s, dict[str, Any]()
+        while True:
+            found = await self.status()
+            last = found if found["state"] else last
+            if found["state"] in states:
+                return found
+            lost = found["state"] == "closed" or time.monotonic() > end
+            assert not lost, f"{self.name} is {last.get('state')}, not {states}:\n{timeline(last)}\n{self.log()}"
+            # Each look is a query that a worker answers, and many lanes look at once.
+            await asyncio.sleep(0.4)
+
+    async def result(self, deadline_s: float = 90.0) -> dict[str, Any]:
+        """The closed case's result."""
+        assert self.handle is not None
+        try:
+            async with asyncio.timeout(deadline_s):
+                found: dict[str, Any] = await self.handle.result()
+        except TimeoutError:
+            text = timeline(await self.status())
+            raise AssertionError(f"{self.name} is not closed in {deadline_s} s:\n{text}\n{self.log()}") from None
+        return found
+
+    async def counts(self) -> dict[str, int]:
+        """What this lane's Envoy has taken in since it started, by kind of file."""
+        text = (await self.lab.http.get(f"{self.admin}/stats", params={"filter": COUNTED})).text
+        return {k: int(v) for k, v in (line.split(": ") for line in text.splitlines() if ": " in line)}
+
+    async def taken_in(self) -> dict[str, int]:
+        """Updates that Envoy has taken in since the case was opened, those that are not 0."""
+        now = await self.counts()
+        return {k: v - self.before.get(k, 0) for k, v in now.items() if v != self.before.get(k, 0)}
+
+    async def guard(self) -> GuardView:
+        """What the Guard of this lane's domain says."""
+        handle = self.lab.client.get_workflow_handle(guard_id(self.name))
+        view: GuardView = await handle.query("view", result_type=GuardView)
+        return view
+
+    async def unsettled(self) -> list[str]:
+        """Receipts and intents that the journal counts as open."""
+        assert self.handle is not None
+        journal = SqlJournal(f"sqlite:///{self.folder / 'journal.db'}")
+        try:
+            return [r.id for r in await journal.unsettled(self.handle.id)]
+        finally:
+            journal.dispose()
+
+    def end_workers(self) -> None:
+        """Ends every worker process of this lane, stopped ones too."""
+        for worker in self.workers:
+            _finish(worker)
+
+    def log(self) -> str:
+        """The end of what the workers said."""
+        texts = (p.read_text(errors="replace")[-4000:] for p in sorted(self.folder.glob("worker-*.log")))
+        return "\n".join(texts)
+
+
+def timeline(status: dict[str, Any]) -> str:
+    """A case's timeline for a failed test."""
+    return "\n".join(f"{e['at'][11:23]} {e['what']}: {e['text']}" for e in status.get("timeline", []))
+
+
+def _fleet(lab: labs.Lab, cluster: str) -> Fleet:
+    """A few engines of the lab, as a domain of its own."""
+    return Fleet(
+        routes=(Route(name="chat", pools=("chat-a", "chat-b"), tiers=("batch", "paid")),),
+        pools=tuple(
+            Pool(
+                name=pool,
+                cluster=cluster,
+                dialect="vllm",
+                model="smollm2",
+                tokens_per_second=200,
+                endpoints=tuple(Endpoint(address=lab.engines[name].address) for name in names),
+            )
+            for pool, names in (("chat-a", ("a0", "a1")), ("chat-b", ("b0",)))
+        ),
+    )
+
+
+@asynccontextmanager
+async def running_lane(
+    lab: labs.Lab,
+    folder: Path,
+    story: Story,
+    name: str,
+    end: tuple[str, int] | None = None,
+    how: Literal["SIGKILL", "SIGSTOP"] = "SIGKILL",
+) -> AsyncIterator[Lane]:
+    """A lane with Envoy and a load, and no worker yet. `end`: point and the how-manieth time it is reached."""
+    folder = folder / name
+    folder.mkdir(parents=True)
+    fleet = _fleet(lab, name)
+    admin, front = labs.free_port(), labs.free_port()
+    boot = write_edge(
+        fleet,
+        folder / "edge",
+        admin_port=admin,
+        listen_port=front,
+        weights={"chat": {"chat-a": 50, "chat-b": 50}},
+        route_timeout_s=1.0,
+    )
+    async with AsyncExitStack() as stack:
+        stack.callback(_finish, _start(envoy_command(boot), folder / "envoy.log", folder / "edge"))
+        lane = Lane(
+            name=name,
+            lab=lab,
+            story=story,
+            folder=folder,
+            fleet=fleet,
+            admin=f"http://127.0.0.1:{admin}",
+            front=f"http://127.0.0.1:{front}",
+            end=End(point=end[0], nth=end[1], how=how, marker=folder / "ended") if end else None,
+        )
+        stack.callback(lane.end_workers)
+
+        async def live() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return (await lab.http.get(f"{lane.admin}/ready")).text.strip() == "LIVE"
+            return False
+
+        await labs.until(live, f"Envoy of {name} is live", 60)
+        task = asyncio.create_task(_load(lane))
+        try:
+            yield lane
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _start(argv: list[str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait(10)
+
+
+async def _load(lane: Lane) -> None:
+    body = {"model": "smollm2", "prompt": "hello", "max_tokens": 4}
+    running: set[asyncio.Task[None]] = set()
+
+    async def one() -> None:
+        # Its result is Envoy's to count.
+        with contextlib.suppress(httpx.HTTPError):
+            answer = await lane.lab.http.post(f"{lane.front}/v1/completions", json=body, timeout=3)
+            lane.served += answer.status_code == 200
+
+    while True:
+        task = asyncio.create_task(one())
+        running.add(task)
+        task.add_done_callback(running.discard)
+        await asyncio.sleep(1 / PER_SECOND)
+
+
+__all__ = ["Lane", "running_lane", "timeline"]

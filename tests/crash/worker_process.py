@@ -1,0 +1,115 @@
+"""Run as a program: a whole worker that ends or stops itself, once, at a named point. Argument: a file with a Job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Literal
+
+from temporalio.client import Client
+
+from activities.adapters.sql import SqlJournal
+from activities.adapters.webhook import LogNotify
+from runbooks.base import Model
+from runbooks.change import Change, Permit, Receipt
+from runbooks.fleet import Fleet
+from runbooks.library import Library
+from runbooks.policy import Policy
+from worker.plugin import interlock_plugin
+from worker.wiring import Parts, running_worker
+
+
+class End(Model):
+    """The `nth` time that this worker comes to `point`, it gets the signal, unless the marker says that one got it."""
+
+    point: str
+    nth: int = 1
+    how: Literal["SIGKILL", "SIGSTOP"] = "SIGKILL"
+    marker: Path
+
+
+class Job(Model):
+    """What a worker process is made of. It writes `ready` when it polls."""
+
+    temporal: str
+    task_queue: str
+    fleet: Fleet
+    policy: Policy
+    library: Library
+    folder: Path
+    envoy_admin: str
+    front: str
+    ready: Path
+    end: End | None = None
+
+
+class Reaper:
+    """The checkpoint that is handed to the parts."""
+
+    def __init__(self, end: End | None) -> None:
+        self._end = end
+        self._seen = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, point: str) -> None:
+        """Ends or stops this process when it is time."""
+        if self._end is None or point != self._end.point:
+            return
+        with self._lock:
+            self._seen += 1
+            if self._seen != self._end.nth:
+                return
+            try:
+                self._end.marker.touch(exist_ok=False)
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), getattr(signal, self._end.how))
+
+
+class PointedJournal(SqlJournal):
+    """The journal with one more point: the intent is written, and the actuator's lock is not yet taken."""
+
+    def __init__(self, url: str, checkpoint: Reaper) -> None:
+        super().__init__(url)
+        self._checkpoint = checkpoint
+
+    async def intend(self, permit: Permit, change: Change, receipt: Receipt) -> bool:
+        """As SqlJournal, then the point."""
+        first = await super().intend(permit, change, receipt)
+        self._checkpoint("after_intend")
+        return first
+
+
+async def main(job: Job) -> None:
+    """Polls until the process is ended."""
+    client = await Client.connect(job.temporal, plugins=[interlock_plugin()])
+    reaper = Reaper(job.end)
+    parts = Parts(
+        client=client,
+        fleet=job.fleet,
+        policy=job.policy,
+        library=job.library,
+        journal=PointedJournal(f"sqlite:///{job.folder / 'journal.db'}", reaper),
+        notify=LogNotify(job.folder / "pages.jsonl"),
+        claim_key=b"k" * 32,
+        envoy_folder=job.folder / "edge",
+        envoy_admin=job.envoy_admin,
+        route_urls={"chat": job.front},
+        watch_period_s=1.0,
+        probe_timeout_s=0.7,
+        task_queue=job.task_queue,
+        checkpoint=reaper,
+    )
+    async with running_worker(parts):
+        job.ready.touch()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    asyncio.run(main(Job.model_validate_json(Path(sys.argv[1]).read_bytes())))
