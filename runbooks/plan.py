@@ -114,6 +114,7 @@ class GateVerdict(Model):
     outcome: Literal["allow", "ask", "hold", "deny"]
     reason: str
     until: Time | None = None
+    unknown: bool = Field(default=False, description="A fact could not be had: asked again, it may be there.")
 
 
 class Verdict(Model):
@@ -123,6 +124,12 @@ class Verdict(Model):
     gates: tuple[GateVerdict, ...]
     policy: str
     until: Time | None = None
+
+    @property
+    def may_pass(self) -> bool:
+        """Denied by nothing but what is not known at this moment: worth asking again before people are told."""
+        denied = [g for g in self.gates if g.outcome == "deny"]
+        return bool(denied) and all(g.unknown for g in denied)
 
     def because(self) -> str:
         """The reasons behind the outcome, in one sentence."""

@@ -59,7 +59,7 @@ def _unknown(q: Question, gate: str, what: str, fact: Unknown) -> GateVerdict:
     """Unknown denies. Policy may turn that into Ask for the short list that its type allows, and no other gate."""
     if gate in q.policy.ask_on_unknown:
         return _say(gate, "ask", f"{what} is unknown ({fact.why}); policy asks people")
-    return _say(gate, "deny", f"{what} is unknown: {fact.why}")
+    return GateVerdict(gate=gate, outcome="deny", reason=f"{what} is unknown: {fact.why}", unknown=True)
 
 
 def freshness_bound_s(policy: Policy) -> float:
@@ -245,7 +245,9 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
 def g4_one_change(q: Question, f: Facts) -> GateVerdict:
     """One change at a time per domain, over all levers: two at once did the harm in oai-2022-11-17."""
     if isinstance(f.guard, Unknown):
-        return _say("G4", "deny", f"the Guard could not be asked: {f.guard.why}")
+        return GateVerdict(
+            gate="G4", outcome="deny", reason=f"the Guard could not be asked: {f.guard.why}", unknown=True
+        )
     view = f.guard.value
     until = f.now + timedelta(seconds=q.policy.timing.hold_s)
     if view.dirty is not None:
@@ -285,7 +287,7 @@ def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
         if isinstance(state, GateVerdict):
             return state.model_copy(update={"outcome": "deny"})
         if state.answering is None:
-            return _say("G5", "deny", f"how many endpoints of {pool} answer is unknown")
+            return _unknown(q, "G5", f"how many endpoints of {pool} answer", Unknown(why="they could not be probed"))
         if state.answering < minimum(q.policy, state.endpoints):
             return _say("G5", "deny", f"receiving pool {pool} is itself below its minimum")
         notes.append(f"{state.answering} of {state.endpoints} answer in receiving {pool}")
@@ -341,6 +343,8 @@ def g8_before_state(q: Question, f: Facts) -> GateVerdict:
 
 def g9_verifiable(q: Question, f: Facts) -> GateVerdict:
     """It can be proven by a real generation, with soak: an idle health check proves nothing (NVSentinel #695)."""
+    if q.purpose == "undo":
+        return _say("G9", "allow", "undo returns to what stood before, and waits for no proof")
     if q.step.verify is None:
         return _say("G9", "deny", "the step has no verify")
     if not any(i.source == "probe" for i in q.step.indicators):
@@ -358,7 +362,9 @@ def g16_fault_now(q: Question, f: Facts) -> GateVerdict:
     if q.purpose == "undo":
         return _say("G16", "allow", "undo does not need the fault")
     if isinstance(f.fault, Unknown):
-        return _say("G16", "deny", f"whether the fault still holds is unknown: {f.fault.why}")
+        return GateVerdict(
+            gate="G16", outcome="deny", reason=f"whether the fault still holds is unknown: {f.fault.why}", unknown=True
+        )
     until = f.now + timedelta(seconds=q.policy.timing.hold_s)
     if q.purpose == "act":
         if not f.fault.value.holds:

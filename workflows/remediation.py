@@ -257,22 +257,22 @@ class Remediation:
     @workflow.signal(
         description='Decide on the waiting step: {"step": "…", "plan": "…", "decision": "approve", "reason": "…"}'
     )
-    def decide(self, raw: Any = None) -> None:
+    def decide(self, raw: RawValue = NOTHING) -> None:
         """A doorbell: what counts is read from the history, with its sender."""
         self._ring()
 
     @workflow.signal(description='I am on it: Interlock stops acting on this case. {"reason": "…"}')
-    def takeover(self, raw: Any = None) -> None:
+    def takeover(self, raw: RawValue = NOTHING) -> None:
         """A doorbell."""
         self._ring()
 
     @workflow.signal(description='Interlock may go on with this case. {"reason": "…"}')
-    def hand_back(self, raw: Any = None) -> None:
+    def hand_back(self, raw: RawValue = NOTHING) -> None:
         """A doorbell."""
         self._ring()
 
     @workflow.signal(description='Take back what stands and close this case. {"reason": "…"}')
-    def abort(self, raw: Any = None) -> None:
+    def abort(self, raw: RawValue = NOTHING) -> None:
         """A doorbell."""
         self._ring()
 

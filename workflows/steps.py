@@ -33,6 +33,10 @@ REFUSED_AT_MOST = 5
 """An act that the actuator refuses this often in one step is given up: somebody else is changing the same thing."""
 
 
+UNKNOWN_AGAIN_S = 2.0
+"""A fact that cannot be had now denies; it is asked for again after this, until policy's `hold_limit_s` is over."""
+
+
 class StepRun:
     """Runs one acting step."""
 
@@ -44,6 +48,7 @@ class StepRun:
         case.record.steps.append(self.record)
         self._increment = 0
         self._refused = 0
+        self._queued = False
         self._waiting_since: datetime | None = None
 
     async def run(self) -> StepEnd:
@@ -79,12 +84,18 @@ class StepRun:
     async def _answer(self, result: CheckResult) -> StepEnd | None:
         """None: go on. Otherwise the step has ended."""
         outcome = result.verdict.outcome
+        if self._queued and outcome != "allow":
+            # The Guard keeps the domain for this case: nobody is made to wait while it waits for people or for facts.
+            self._queued = False
+            await self.moves.release(self.step, self.record, applied=False)
         if outcome in ("allow", "ask") and result.complete:  # nobody is asked to approve nothing
             if self.record.standing is not None:
                 return "mitigated"
             await self._give_up("nothing is left to change: the settings are already as this step wants them")
             return "already"
         if outcome == "deny":
+            if result.verdict.may_pass and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because()):
+                return None
             return await self._give_up(result.verdict.because())
         if self.case.diagnosis is not None and self.case.diagnosis.policy.mode == "observe":
             return self._observed(result)
@@ -96,7 +107,7 @@ class StepRun:
                 return await self._give_up(f"held too long: {result.verdict.because()}")
             return None
         if result.permit is not None and result.change is not None:
-            self._waiting_since = None
+            self._waiting_since, self._queued = None, False
             if self.case.called:
                 # Said while the gates were asked: heard before anything is touched. The next check gets a new permit.
                 await self.moves.release(self.step, self.record, applied=False)
@@ -113,6 +124,7 @@ class StepRun:
         """The gates allow, the Guard does not yet."""
         state: Literal["waiting_domain", "holding"] = "waiting_domain" if result.guard == "queued" else "holding"
         self.case.show(state, f"⏳ {details.esc(result.guard_why)}")
+        self._queued = result.guard == "queued"
         if result.guard == "refused" and result.retry_after_s <= 0:
             return await self._give_up(result.guard_why)
         if not await self._hold(max(result.retry_after_s, 0.2), result.guard_why):
@@ -244,7 +256,7 @@ class StepRun:
                     self.record.standing = before
                     await self.moves.release(self.step, self.record, applied=True, ineffective=before is None)
                     return "undone" if before is None else "kept"
-            if result is not None and result.verdict.outcome == "deny":
+            if result is not None and result.verdict.outcome == "deny" and not result.verdict.may_pass:
                 break
             await workflow.sleep(1, summary="Undo is tried again")
         return await self._keep(f"{self.step.step.lever} did not help ({why}) and could not be undone")
