@@ -28,8 +28,10 @@ from worker.errors import OperatorError
 
 MOST_RATE = 6.0
 """Requests/s: with six tokens each, what two cores serve beside everything else."""
-SHARE_OF_POOL = 0.6
-"""One pool alone must carry the load below its target of 0.8: else no reroute could be allowed."""
+SHARE_OF_POOL = 0.5
+"""One pool alone must carry the load, and its noise, below its target of 0.8: else no reroute could be allowed."""
+PROBES_TPS = 2.0
+"""What the detector and Interlock's own watcher ask of each engine, tokens/s: it is load as well."""
 MOST_S = 1800.0
 
 
@@ -178,9 +180,9 @@ def links(ui_url: str) -> dict[str, str]:
 
 
 def rate_for(fleet: Fleet) -> float:
-    """Requests/s that one pool can carry alone at 60 % of what was measured, six at most."""
-    pool = min(p.tokens_per_second * len(p.endpoints) for p in fleet.pools)
-    return round(max(1.0, min(MOST_RATE, SHARE_OF_POOL * pool / TOKENS)), 1)
+    """Requests/s that one pool can carry alone at half of what was measured, probes included; one to six."""
+    room = min((SHARE_OF_POOL * p.tokens_per_second - PROBES_TPS) * len(p.endpoints) for p in fleet.pools)
+    return round(max(1.0, min(MOST_RATE, room / TOKENS)), 1)
 
 
 class PoolsNow:

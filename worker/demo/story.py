@@ -21,6 +21,8 @@ CALM_S = 6.0
 SOAK_S = 12.0
 """How long the fault goes on after the mitigation, so that it can be seen that callers do not feel it any more."""
 DETECT_S, MITIGATE_S, RESTORE_S, PERSON_S = 45.0, 120.0, 180.0, 900.0
+READ_S = 6.0
+"""With --yes: as long as a person takes to read at least. Sooner, the rates before the act would still be those of calm."""
 POLL_S = 0.3
 
 
@@ -212,17 +214,22 @@ class Story:
             self._event(event)
         self._seen = len(timeline)
         waiting = status.get("waiting")
-        if waiting and self._asked_at is None:
+        if waiting:
             await self._ask(waiting)
-        elif not waiting and self._asked_at is not None:
+        elif self._asked_at is not None:
             self._waited_s += time.time() - self._asked_at
             self._asked_at, self.plant.view.ask = None, ""
 
     async def _ask(self, waiting: dict[str, Any]) -> None:
-        self._asked_at = time.time()
+        first = self._asked_at is None
+        self._asked_at = self._asked_at or time.time()
         if self.yes:
+            if time.time() - self._asked_at < READ_S:
+                return
             if refused := await self.plant.interlock.approve(self.plant.http, self.case, waiting):
                 raise DemoFailed(f"the approval was refused: {refused}")
+            return
+        if not first:
             return
         answer = {"step": waiting["step"], "plan": waiting["digest"], "decision": "approve", "reason": "I looked at it"}
         page = f"{self.plant.ui_url}/namespaces/default/workflows/{self.case.replace('/', '%2F')}"
