@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from runbooks.detection import Detection, Target, guard_id
 from runbooks.facts import GuardView
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
 from tests import lab as labs
+from tests.crash import worker_process
 from tests.crash.cases import Story
 from tests.crash.worker_process import End, Job
 from worker.edge import envoy_command, write_edge
@@ -50,7 +51,7 @@ class Lane:
     admin: str
     front: str
     end: End | None = None
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[ForkServerProcess] = field(default_factory=list)
     deaths: int = 0
     detection: Detection | None = None
     handle: WorkflowHandle[Any, Any] | None = None
@@ -63,7 +64,7 @@ class Lane:
         endpoint = self.lab.engines["a0"].address if self.story.endpoint else None
         return Target(cluster=self.name, service="chat-a", endpoint=endpoint)
 
-    async def start_worker(self) -> subprocess.Popen[bytes]:
+    async def start_worker(self) -> ForkServerProcess:
         """A new worker process; returns when it polls."""
         number = len(self.workers)
         job = Job(
@@ -80,14 +81,13 @@ class Lane:
         )
         path = self.folder / f"job-{number}.json"
         path.write_text(job.model_dump_json(by_alias=True))
-        argv = [sys.executable, "-m", "tests.crash.worker_process", str(path)]
-        worker = _start(argv, self.folder / f"worker-{number}.log", Path(__file__).parents[2])
+        worker = worker_process.start(path, self.folder / f"worker-{number}.log")
         self.workers.append(worker)
 
         async def polls() -> bool:
-            return job.ready.exists() or worker.poll() is not None
+            return job.ready.exists() or worker.exitcode is not None
 
-        await labs.until(polls, f"worker {number} of {self.name} polls", 60)
+        await labs.until(polls, f"worker {number} of {self.name} polls", 120)
         assert job.ready.exists(), f"worker {number} of {self.name} did not start:\n{self.log()}"
         return worker
 
@@ -103,7 +103,7 @@ class Lane:
     async def replace_worker(self) -> None:
         """SIGKILL now, and a new worker."""
         self.workers[-1].kill()
-        self.workers[-1].wait(10)
+        self.workers[-1].join(10)
         self.deaths += 1
         await self.start_worker()
 
@@ -111,7 +111,7 @@ class Lane:
         """Puts a new worker in the place of one that was killed at its point; a death of another kind fails."""
         while True:
             await asyncio.sleep(0.1)
-            code = self.workers[-1].poll()
+            code = self.workers[-1].exitcode
             if code is None:
                 continue
             killed = code == -signal.SIGKILL and self.end is not None and self.end.marker.exists()
@@ -158,7 +158,7 @@ class Lane:
             return {"state": ""}
         return found
 
-    async def in_state(self, *states: str, deadline_s: float = 90.0) -> dict[str, Any]:
+    async def in_state(self, *states: str, deadline_s: float = 120.0) -> dict[str, Any]:
         """Waits until the case is in one of these states, whatever dies meanwhile."""
         end, last = time.monotonic() + deadline_s, dict[str, Any]()
         while True:
@@ -171,7 +171,7 @@ class Lane:
             # Each look is a query that a worker answers, and many lanes look at once.
             await asyncio.sleep(0.4)
 
-    async def result(self, deadline_s: float = 90.0) -> dict[str, Any]:
+    async def result(self, deadline_s: float = 120.0) -> dict[str, Any]:
         """The closed case's result."""
         assert self.handle is not None
         try:
@@ -210,7 +210,8 @@ class Lane:
     def end_workers(self) -> None:
         """Ends every worker process of this lane, stopped ones too."""
         for worker in self.workers:
-            _finish(worker)
+            worker.kill()
+            worker.join(10)
 
     def log(self) -> str:
         """The end of what the workers said."""

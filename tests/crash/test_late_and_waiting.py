@@ -6,6 +6,7 @@ nothing: it is refused by the fence or by its permit's end, or finds its own per
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -49,7 +50,9 @@ def late(when: Callable[[Lane], Awaitable[bool]], word: str = "") -> Callable[[L
         await labs.until(stopped, f"the worker of {lane.name} stops inside apply", 60)
         await lane.start_worker()
         await labs.until(lambda: when(lane), f"the second worker of {lane.name} goes on", 120)
-        lane.workers[0].send_signal(signal.SIGCONT)
+        first = lane.workers[0].pid
+        assert first is not None
+        os.kill(first, signal.SIGCONT)
 
         async def said() -> bool:
             return word in lane.log()

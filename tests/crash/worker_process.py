@@ -1,4 +1,7 @@
-"""Run as a program: a whole worker that ends or stops itself, once, at a named point. Argument: a file with a Job."""
+"""A whole worker as a process of its own, that ends or stops itself, once, at a named point. It reads a file with a Job.
+
+The processes are forked from one that has imported everything already: many of them start at once on few cores.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import os
 import signal
 import sys
 import threading
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +27,8 @@ from runbooks.library import Library
 from runbooks.policy import Policy
 from worker.plugin import interlock_plugin
 from worker.wiring import Parts, running_worker
+
+FORKS = get_context("forkserver")
 
 
 class End(Model):
@@ -85,7 +92,23 @@ class PointedJournal(SqlJournal):
         return first
 
 
-async def main(job: Job) -> None:
+def start(job: Path, log: Path) -> ForkServerProcess:
+    """A new worker process; what it says goes to `log`."""
+    FORKS.set_forkserver_preload(["pytest", "tests.crash.worker_process"])
+    process = FORKS.Process(target=_run, args=(job, log))
+    process.start()
+    return process
+
+
+def _run(job: Path, log: Path) -> None:
+    with log.open("ab") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    asyncio.run(_work(Job.model_validate_json(job.read_bytes())))
+
+
+async def _work(job: Job) -> None:
     """Polls until the process is ended."""
     client = await Client.connect(job.temporal, plugins=[interlock_plugin()])
     reaper = Reaper(job.end)
@@ -108,8 +131,3 @@ async def main(job: Job) -> None:
     async with running_worker(parts):
         job.ready.touch()
         await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    asyncio.run(main(Job.model_validate_json(Path(sys.argv[1]).read_bytes())))
