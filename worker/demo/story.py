@@ -90,6 +90,7 @@ class Story:
     _status: dict[str, Any] = field(default_factory=dict)
     _told_before: int | None = None
     _seen: int = 0
+    _taken_in: float | None = None
     _asked_at: float | None = None
     _waited_s: float = 0.0
 
@@ -209,6 +210,9 @@ class Story:
         if status is None:
             return
         self._status = status
+        # A case keeps the newest word of each fault: when the first one was taken in is to be seen only in the beginning.
+        taken = [t for d in self._record().get("detections", []) if (t := _unix(d.get("received_at"))) is not None]
+        self._taken_in = min([*taken, *([] if self._taken_in is None else [self._taken_in])], default=None)
         timeline = self._record().get("timeline", [])
         for event in timeline[self._seen :]:
             self._event(event)
@@ -271,8 +275,7 @@ class Story:
 
     def _summary(self, broken: float, mitigated: float | None, *, outcome: str, before: int, after: int) -> CaseSummary:
         record = self._record()
-        taken_in = [t for d in record.get("detections", []) if (t := _unix(d.get("received_at")))]
-        alert = min(taken_in, default=None)
+        alert = self._taken_in
         receipts = [r for s in record.get("steps", []) for r in s["receipts"]]
         acted = min((t for r in receipts if (t := _unix(r["acted_at"]))), default=None)
         return CaseSummary(
