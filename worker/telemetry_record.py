@@ -22,7 +22,10 @@ def recorder(instruments: Instruments) -> Callable[[CaseRecord], None]:
             for gate in judged.verdict.gates:
                 instruments.verdicts.add(1, {"gate": gate.gate, "outcome": gate.outcome})
         began = min((d.started_at for d in case.detections), default=None)
-        taken_in = min((d.received_at for d in case.detections if d.received_at is not None), default=None)
+        # The record keeps the newest word of each fingerprint, so a resolved one has the time of its own arrival: the
+        # case cannot have been opened before its first detection was taken in, nor much later.
+        received = (d.received_at for d in case.detections if d.received_at is not None)
+        taken_in = min([case.opened_at, *received]) if case.detections else None
         _span(instruments.time_to_detect, began, taken_in, by_class)
         _span(instruments.time_to_first_act, taken_in, case.first_act_at, by_class)
         _span(instruments.time_to_mitigate, began, case.mitigated_at, by_class)

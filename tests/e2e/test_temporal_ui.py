@@ -138,7 +138,7 @@ async def test_a_person_approves_in_the_temporal_ui_and_a_wrong_decision_is_expl
         await lab.heal()
         await lab.resolve(detection)
         result = await handle.result()
-        await page.shows("closed", "restored")
+        await page.shows("closed, restored", "mitigated")
         await tab.screenshot(path=shots / "4-closed.png")
 
     assert result["outcome"] == "restored"

@@ -46,7 +46,7 @@ def case(**changes: Any) -> CaseRecord:
             "run_id": "r",
             "detections": [detection],
             "classification": Classification(failure_class="engine.hang", confidence=1.0, rule="r", evidence=()),
-            "opened_at": NOON,
+            "opened_at": NOON + timedelta(seconds=4.1),
             "first_act_at": NOON + timedelta(seconds=5),
             "mitigated_at": NOON + timedelta(seconds=30),
             "outcome": "restored",
@@ -77,3 +77,14 @@ def test_what_was_not_measured_is_not_recorded_as_zero() -> None:
     assert "interlock.time_to_mitigate" not in unacted
     assert "interlock.time_to_detect" not in unread
     assert "interlock.time_to_first_act" not in skewed
+
+
+def test_a_resolved_detection_does_not_hide_when_the_first_was_taken_in() -> None:
+    """The record keeps the newest word of a fingerprint, which came in when the fault was over."""
+    resolved = (
+        case().detections[0].model_copy(update={"status": "resolved", "received_at": NOON + timedelta(seconds=90)})
+    )
+    found = measured(case(detections=[resolved], opened_at=NOON + timedelta(seconds=4)))
+
+    assert found["interlock.time_to_detect"] == [({"class": "engine.hang"}, 4.0)]
+    assert found["interlock.time_to_first_act"] == [({"class": "engine.hang"}, 1.0)]
