@@ -7,12 +7,13 @@ lists are used; `&lt;` is shown as typed, so untrusted text is escaped by backsl
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from runbooks.change import Change
 from runbooks.facts import Facts, Known, Unknown
 from runbooks.people import Pending, Rights
 from runbooks.plan import CheckResult, Envelope, GateVerdict, PlannedStep
-from runbooks.record import CaseRecord
+from runbooks.record import CaseRecord, Event
 
 MARK = {"deny": "**DENY**", "hold": "**HOLD**", "ask": "**ASK**", "allow": "allow"}
 """Words, not colours or pictures; the gravest first."""
@@ -37,7 +38,8 @@ def page(record: CaseRecord, state: str, waiting: str = "") -> str:
     """The whole page: the answer to the last sender, what is wrong, what is asked, what has happened."""
     target = record.target.id if record.target else "no target"
     asking = state == "waiting_approval"
-    lines = [f"## {esc(target)}: {esc(state.replace('_', ' '))}", ""]
+    ended = f", {record.outcome.replace('_', ' ')}" if record.outcome else ""
+    lines = [f"## {esc(target)}: {esc(state.replace('_', ' '))}{ended}", ""]
     last = record.decisions[-1] if record.decisions else None
     if last is not None and not last.accepted:
         lines += [f"> **Decision not counted** ({esc(last.who)}, {last.at:%H:%M:%S} UTC): {esc(last.why)}", ""]
@@ -45,22 +47,50 @@ def page(record: CaseRecord, state: str, waiting: str = "") -> str:
     if waiting:
         lines += [waiting, ""]
     lines += ["**Timeline** (UTC)", ""]
-    shown = record.timeline[-(LAST_WAITING if asking else LAST) :]
-    lines += [f"- {e.at:%H:%M:%S} **{esc(e.what)}** {esc(e.text, 160)}" for e in shown]
-    if left := len(record.timeline) - len(shown):
-        lines += ["", f"{left} earlier: *Queries → `status`*"]
+    told = _told(record.timeline)
+    shown = told[-(LAST_WAITING if asking else LAST) :]
+    lines += [f"- {line}" for line in shown]
+    if left := len(told) - len(shown):
+        lines += ["", f"{left} earlier, and all reasons: *Queries → `status`*"]
     return "\n".join(lines)
+
+
+def _told(timeline: Sequence[Event]) -> list[str]:
+    """Events as lines. The reasons of gates that allow are left out, and what is said again in a row is said once."""
+    lines: list[str] = []
+    before = ""
+    for e in timeline:
+        text = e.text.split(": ", 1)[0] if e.what == "gates: allow" else e.text
+        said = f"**{esc(e.what)}** {esc(text, 160)}"
+        if said != before:
+            lines.append(f"{e.at:%H:%M:%S} {said}")
+        before = said
+    return lines
 
 
 def _why(record: CaseRecord) -> list[str]:
     """Class, rule, evidence, and the plan's or the end's own word."""
-    found = record.classification
+    lines = []
+    found, why = record.classification, esc(record.why)
+    if record.outcome:
+        moments = {
+            "opened": record.opened_at,
+            "first act": record.first_act_at,
+            "mitigated": record.mitigated_at,
+            "restored": record.restored_at,
+            "closed": record.closed_at,
+        }
+        lines += [
+            f"**End**: {why}",
+            "**Times** (UTC): " + ", ".join(f"{k} {t:%H:%M:%S}" for k, t in moments.items() if t),
+        ]
+        why = ""
     if found is None:
-        return [f"**Class**: none yet. {esc(record.why)}"]
+        return [*lines, f"**Class**: none yet. {why}"]
     named = f"{found.failure_class} by rule {found.rule}"
     # The plan's word begins with class and rule: said once is enough.
-    why = esc(record.why) if record.why.startswith(named) else f"{esc(named)}. {esc(record.why)}"
-    return [f"**Class**: {why}", *([f"**Evidence**: {'; '.join(map(esc, found.evidence))}"] if found.evidence else [])]
+    lines.append(f"**Class**: {why}" if record.why.startswith(named) and why else f"**Class**: {esc(named)}. {why}")
+    return [*lines, *([f"**Evidence**: {'; '.join(map(esc, found.evidence))}"] if found.evidence else [])]
 
 
 def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Rights, approved: tuple[str, ...]) -> str:
