@@ -1,0 +1,237 @@
+"""The Guard's rules, alone: one holder, rising epochs, the same answer to the same question, a fair queue."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from runbooks.change import Blast
+from runbooks.detection import Target
+from runbooks.facts import StandingReceipt
+from runbooks.guard import AcquireRequest, Answer, GuardState, Release
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+CASES = ("w1", "w2", "w3", "w4")
+
+
+def ask(who: str = "w1", attempt: int = 1, **more: Any) -> AcquireRequest:
+    """A request of a case for its own endpoint, with facts of now."""
+    base: dict[str, Any] = {
+        "domain": "lab", "case": f"{who}#1", "workflow_id": who, "run_id": "r", "step_id": "1-isolate_endpoint",
+        "target": Target(cluster="lab", service="chat", endpoint=f"{who}:1"), "increment": 0, "attempt": attempt,
+        "purpose": "act", "lever": "isolate_endpoint", "change_digest": "d", "blast": Blast(), "facts_oldest_at": NOW,
+        "seen_epoch": 0, "priority": 5, "settle_s": 1.0, "permit_ttl_s": 5.0, "max_acts_per_hour": 1000,
+        "attempts": 1000, "cooldown_s": 3600.0,
+    }  # fmt: skip
+    return AcquireRequest.model_validate({**base, **more})
+
+
+def back(who: str = "w1", applied: bool = False, at: datetime = NOW, **more: Any) -> Release:
+    """A release of a case."""
+    return Release(case=f"{who}#1", workflow_id=who, applied=applied, at=at, **more)
+
+
+def stands(who: str = "w1") -> StandingReceipt:
+    """What a case left standing."""
+    return StandingReceipt(
+        receipt_id=f"{who}#1/1", case=f"{who}#1", lever="isolate_endpoint", target_id=f"lab/{who}", since=NOW
+    )
+
+
+def test_the_first_gets_a_permit_the_second_a_ticket_and_its_turn_when_the_first_gives_back() -> None:
+    """The turn is no permit: the case must check again."""
+    guard = GuardState(domain="lab")
+    assert guard.acquire(ask("w1"), NOW).kind == "permit"
+    assert guard.acquire(ask("w2"), NOW).kind == "queued"
+    guard.release(back("w1"))
+    turn = guard.next_ticket(NOW)
+    assert turn is not None
+    assert turn.workflow_id == "w2"
+    assert guard.acquire(ask("w3"), NOW).kind == "queued"
+    assert guard.acquire(ask("w2", attempt=2), NOW).kind == "permit"
+
+
+def test_the_same_question_gets_the_same_answer_even_after_the_world_has_changed() -> None:
+    """A retried activity must not be granted twice, and one that was refused must not slip in."""
+    guard = GuardState(domain="lab")
+    first = guard.acquire(ask("w1"), NOW)
+    guard.release(back("w1", applied=True))
+    guard.halted = "halted by ana"
+    assert guard.acquire(ask("w1"), NOW + timedelta(hours=1)) == first
+    refused = guard.acquire(ask("w1", attempt=2), NOW)
+    guard.halted = None
+    assert guard.acquire(ask("w1", attempt=2), NOW) == refused
+
+
+def test_a_guard_that_lost_its_state_goes_on_above_what_the_actuator_has_seen() -> None:
+    """Else an old permit would outrank a new one."""
+    permit = GuardState(domain="lab").acquire(ask("w1", seen_epoch=41), NOW).permit
+    assert permit is not None
+    assert permit.epoch == 42
+
+
+def test_facts_older_than_the_last_change_and_its_settling_are_refused() -> None:
+    """No verdict rests on a world that has since been changed."""
+    guard = GuardState(domain="lab")
+    guard.acquire(ask("w1"), NOW)
+    guard.release(back("w1", applied=True, at=NOW))
+    assert guard.acquire(ask("w2", facts_oldest_at=NOW + timedelta(seconds=0.9)), NOW).kind == "refused"
+    assert guard.acquire(ask("w2", attempt=2, facts_oldest_at=NOW + timedelta(seconds=1)), NOW).kind == "permit"
+
+
+def test_a_halt_refuses_acts_and_lets_undo_and_restore_through() -> None:
+    """What returns to normal is never stopped by a halt."""
+    guard = GuardState(domain="lab", halted="halted by ana")
+    assert guard.acquire(ask("w1"), NOW).kind == "halted"
+    assert guard.acquire(ask("w1", attempt=2, purpose="undo"), NOW).kind == "permit"
+    assert guard.acquire(ask("w1", attempt=3, purpose="restore"), NOW).kind == "permit"
+
+
+def test_a_target_related_to_a_standing_receipt_of_another_case_is_refused() -> None:
+    """The pool of an isolated endpoint is not free for a second case; the first case itself may go on."""
+    guard = GuardState(domain="lab")
+    guard.acquire(ask("w1"), NOW)
+    guard.release(back("w1", stands=stands("w1")))
+    pool = Target(cluster="lab", service="chat")
+    assert "stands on the related target" in guard.acquire(ask("w2", target=pool), NOW).why
+    assert guard.acquire(ask("w2", attempt=2), NOW).kind == "permit"  # a sibling endpoint is not related
+    guard.release(back("w2"))
+    assert guard.acquire(ask("w1", attempt=2), NOW).kind == "permit"
+
+
+def test_attempts_acts_per_hour_and_what_did_not_help_are_refused_but_never_an_undo() -> None:
+    """G2 and G10, kept across cases."""
+    guard = GuardState(domain="lab")
+    guard.acquire(ask("w1"), NOW)
+    guard.release(back("w1"))
+    assert "was tried 1 times" in guard.acquire(ask("w1", attempt=2, attempts=1), NOW).why
+    assert "(G2)" in guard.acquire(ask("w2", max_acts_per_hour=1), NOW).why
+    guard.release(back("w1", ineffective="isolate_endpoint|" + ask("w1").target.id))
+    assert "did not help" in guard.acquire(ask("w1", attempt=3), NOW).why
+    assert guard.acquire(ask("w1", attempt=4, max_acts_per_hour=0, attempts=1, purpose="undo"), NOW).kind == "permit"
+
+
+def test_a_dirty_domain_grants_nothing_not_even_a_turn() -> None:
+    """Until people were told what a dead case left."""
+    guard = GuardState(domain="lab")
+    guard.acquire(ask("w1"), NOW)
+    guard.acquire(ask("w2"), NOW)
+    guard.lock, guard.dirty = None, "w1 closed without releasing the domain"
+    assert guard.next_ticket(NOW) is None
+    assert guard.acquire(ask("w3", purpose="undo"), NOW).kind == "refused"
+
+
+def test_a_release_of_somebody_who_does_not_hold_frees_nothing_and_twice_is_no_different() -> None:
+    """Late and repeated signals."""
+    guard = GuardState(domain="lab")
+    guard.acquire(ask("w1"), NOW)
+    guard.release(back("w2"))
+    assert guard.lock is not None
+    guard.release(back("w1", stands=stands()))
+    once = guard.model_copy(deep=True)
+    guard.release(back("w1", stands=stands()))
+    assert guard == once
+
+
+class Domain(RuleBasedStateMachine):
+    """Cases that ask, act, give back, die and come back, in any order."""
+
+    @initialize()
+    def start(self) -> None:
+        """A Guard without memory."""
+        self.guard = GuardState(domain="lab")
+        self.now = NOW
+        self.answers: dict[str, Answer] = {}
+        self.attempts = dict.fromkeys(CASES, 0)
+        self.epochs: list[int] = []
+        self.queued: list[tuple[int, int, str]] = []
+        self.arrival = 0
+        self.last: dict[str, AcquireRequest] = {}
+
+    def _answered(self, req: AcquireRequest, answer: Answer, holder: str | None, halted: bool, dirty: bool) -> None:
+        if answer.permit is not None:
+            assert holder in (None, req.workflow_id), "a permit while another workflow holds"
+            assert not (halted and req.purpose == "act"), "an act was granted while halted"
+            assert not dirty
+            assert not self.epochs or answer.permit.epoch > self.epochs[-1], "epochs rise strictly"
+            self.epochs.append(answer.permit.epoch)
+            assert self.guard.lock is not None
+            assert self.guard.lock.workflow_id == req.workflow_id
+            self.queued = [q for q in self.queued if q[2] != req.workflow_id]
+        if answer.kind == "queued" and all(q[2] != req.workflow_id for q in self.queued):
+            self.arrival += 1
+            self.queued.append((req.priority, self.arrival, req.workflow_id))
+
+    @rule(
+        who=st.sampled_from(CASES),
+        purpose=st.sampled_from(["act", "undo", "restore"]),
+        priority=st.integers(0, 5),
+        seen=st.integers(0, 50),
+        age=st.floats(0, 3),
+    )
+    def asks(self, who: str, purpose: str, priority: int, seen: int, age: float) -> None:
+        """A new question."""
+        self.now += timedelta(seconds=0.5)
+        self.attempts[who] += 1
+        held = self.guard.lock.workflow_id if self.guard.lock else None
+        halted, dirty = self.guard.halted is not None, self.guard.dirty is not None
+        req = ask(
+            who, self.attempts[who], purpose=purpose, priority=priority, seen_epoch=seen,
+            facts_oldest_at=self.now - timedelta(seconds=age),
+        )  # fmt: skip
+        answer = self.guard.acquire(req, self.now)
+        self.answers[req.key], self.last[who] = answer, req
+        self._answered(req, answer, held, halted, dirty)
+
+    @rule(who=st.sampled_from(CASES))
+    def asks_again(self, who: str) -> None:
+        """The same question: a retry."""
+        if who in self.last:
+            req = self.last[who]
+            assert self.guard.acquire(req, self.now) == self.answers[req.key]
+
+    @rule(who=st.sampled_from(CASES), applied=st.booleans(), left=st.booleans())
+    def gives_back(self, who: str, applied: bool, left: bool) -> None:
+        """Holder or not."""
+        held = self.guard.lock.workflow_id if self.guard.lock else None
+        self.guard.release(back(who, applied, self.now, stands=stands(who) if left else None))
+        self.queued = [q for q in self.queued if q[2] != who]
+        if held not in (None, who):
+            assert self.guard.lock is not None, "somebody else's release freed the domain"
+
+    @rule()
+    def next_turn(self) -> None:
+        """The free lock is kept for the first of the queue."""
+        free = self.guard.lock is None and self.guard.dirty is None
+        turn = self.guard.next_ticket(self.now)
+        if not free or not self.queued:
+            assert turn is None
+            return
+        assert turn is not None
+        first = min(self.queued)
+        assert turn.workflow_id == first[2], "first by priority, then by arrival"
+        self.queued.remove(first)
+
+    @rule(halted=st.booleans())
+    def halt(self, halted: bool) -> None:
+        """And resume."""
+        self.guard.halted = "halted by ana" if halted else None
+
+    @rule()
+    def carried(self) -> None:
+        """Continue-as-new carries all of it."""
+        self.guard = GuardState.model_validate_json(self.guard.model_dump_json())
+
+    @invariant()
+    def a_holder_is_not_in_the_queue(self) -> None:
+        """Never two holders, and nobody waits for himself."""
+        if self.guard.lock is not None:
+            assert all(t.workflow_id != self.guard.lock.workflow_id for t in self.guard.queue)
+
+
+Domain.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDomain = Domain.TestCase
