@@ -14,8 +14,10 @@ from urllib.parse import quote
 import pytest
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, async_playwright
-from temporalio.client import WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 
+from runbooks.detection import Target
+from runbooks.policy import ClassPolicy
 from runbooks.safety import GATES
 from tests import lab as labs
 from tests.e2e.conftest import Ports
@@ -45,7 +47,7 @@ class RunPage:
 
     async def shows(self, *words: str) -> str:
         """Opens or refreshes the User Metadata tab until its details show all the words; returns their text."""
-        if not self.tab.url.endswith("/user-metadata"):
+        if not self.tab.url.startswith(self.url):
             await self.tab.goto(f"{self.url}/user-metadata")
         last = ""
 
@@ -142,3 +144,40 @@ async def test_a_person_approves_in_the_temporal_ui_and_a_wrong_decision_is_expl
         await tab.screenshot(path=shots / "4-closed.png")
 
     assert result["outcome"] == "restored"
+
+
+async def test_text_of_strangers_stays_text_on_the_page(lab: labs.Lab, ports: Ports, tab: Page) -> None:
+    """Labels, payloads and senders can hold markup: shown as typed; no picture is loaded, no link is made of it."""
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    picture = "![](http://127.0.0.1:9/tracker.png)"
+    identity = f'<img src="http://127.0.0.1:9/tracker.png"> {picture} http://click.example/x'
+    ask = ClassPolicy(mode="ask", approval_ttl_s=60)
+    async with labs.running_worker(lab.parts(labs.policy(engine__hang=ask))):
+        target = Target(cluster=labs.CLUSTER, service="![pic](tracker.png)&lt;b&gt;_x_")
+        unknown = await lab.start(lab.lost("chat-a", 1, target=target))
+        assert (await unknown.result())["outcome"] == "paged"
+
+        sick = lab.engines["a2"]
+        sick.stop()
+        detection = lab.hang(sick)
+        asking = await lab.start(detection)
+        waiting = (await lab.in_state(asking, "waiting_approval"))["waiting"]
+        stranger = await Client.connect(lab.client.service_client.config.target_host, identity=identity)
+        await stranger.get_workflow_handle(asking.id).signal("decide", {"step": waiting["step"], "plan": picture})
+
+        shown = []
+        for handle, words in (
+            (unknown, "lab/service/![pic](tracker.png)&lt;b&gt;_x_: closed, paged"),
+            (asking, "Decision not counted"),
+        ):
+            page = RunPage(tab, ports.ui, handle, (await handle.describe()).run_id)
+            shown.append(await page.shows(words))
+            assert [await frame.locator("a, img").count() for frame in tab.frames[1:]] == [0]
+        sick.go_on()
+        await lab.resolve(detection)
+        assert (await asking.result())["outcome"] == "self_resolved"
+
+    assert identity.replace('"', "”").replace("”", "“", 1) in shown[1]  # the UI's own quotes
+    assert re.search(rf"it is for another plan \(.{re.escape(picture)}", shown[1])
+    assert not [url for url in asked if url.endswith("tracker.png")]
