@@ -75,6 +75,9 @@ class ReaperActivities:
             return Holder(state="unknown", why=error.message)
         if found.status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
             return Holder(state="open")
+        reset = found.raw_description.workflow_extended_info.reset_run_id
+        if reset:  # the UI's Reset ended this run, and the same case goes on as another one
+            return await self.describe(ReapRequest(domain=req.domain, workflow_id=req.workflow_id, run_id=reset))
         return Holder(state="closed", why=found.status.name.lower() if found.status else "closed")
 
     @activity.defn(name="reap")

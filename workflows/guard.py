@@ -5,17 +5,19 @@ Updates answer at once (a waiting acquire would block the release that it waits 
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import Field
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.reaper import Holder, ReaperActivities, ReapRequest
 from runbooks.base import Model, Seconds
 from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Answer, GuardState, News, Release, Ticket
+from workflows.loose import NOTHING, opened
 from workflows.retries import QUICK
 
 CONTINUE_AFTER = 500
@@ -51,15 +53,20 @@ class Guard:
             )
             self._state.recover(found)
             self._ready = True
+        due: datetime | None = None
         while True:
-            every = timedelta(seconds=start.look_every_s)
             idle = self._state.lock is None and not self._state.standing
+            due = None if idle else due or workflow.now() + timedelta(seconds=start.look_every_s)
+            left = None if due is None else max(due - workflow.now(), timedelta(0))
             try:
-                await workflow.wait_condition(
-                    self._busy, timeout=None if idle else every, timeout_summary="look at the holder"
-                )
+                await workflow.wait_condition(self._busy, timeout=left, timeout_summary="look at the holder")
             except TimeoutError:
-                await self._look_after()
+                due = None
+                try:
+                    await self._look_after()
+                except ActivityError as error:
+                    # A Guard that failed here would lose the halt, the counters and the lock. It looks again.
+                    workflow.logger.error("could not look after the holder: %s", error.cause or error)
             await self._tell()
             if self._handled >= CONTINUE_AFTER and not self._outbox and workflow.all_handlers_finished():
                 workflow.continue_as_new(
@@ -116,9 +123,11 @@ class Guard:
                 summary=f"Tell people what {owner} left standing",
             )
             workflow.logger.warning("reaped %s: %s", owner, reaped.told)
-            if mine and self._state.lock == lock:
-                self._state.lock = None
+            if mine:
+                # Whatever came meanwhile (a late release, a retry of its last question): dirty must never stay for ever.
                 self._state.dirty = None
+                if self._state.lock is not None and self._state.lock.workflow_id == owner:
+                    self._state.give_up(owner)
             # What it left stands on, owned by the people who were told, until one of them undoes or settles it.
             for rid, o in list(self._state.owners.items()):
                 if o == owner:
@@ -131,7 +140,10 @@ class Guard:
         if not self._ready:
             # Not kept under the request's key: the case asks again when we know what stands.
             return Answer(kind="refused", why="the Guard is reading what stands in the domain", retry_after_s=0.2)
-        return self._state.acquire(request, workflow.now())
+        answer = self._state.acquire(request, workflow.now())
+        if answer.kind == "permit":
+            self._look = True  # an idle Guard waits without a clock: from now on there is a holder to look after
+        return answer
 
     @acquire.validator
     def _acquire_is_for_us(self, request: AcquireRequest) -> None:
@@ -151,19 +163,21 @@ class Guard:
         self._state.forget(case_workflow_id)
 
     @workflow.signal(description='Stop every lever of this domain: {"reason": "...", "who": "..."}')
-    def halt(self, order: Any = None) -> None:
-        """No new permit from now on. A malformed order halts as well: halting is the safe side."""
+    def halt(self, raw: RawValue = NOTHING) -> None:
+        """No new permit from now on. A malformed order halts as well, decodable or not: halting is the safe side."""
         self._handled += 1
-        order = order if isinstance(order, dict) else {"reason": str(order)}
+        order, _ = opened(raw)
+        order = order if isinstance(order, dict) else {"reason": str(order)[:200]}
         self._state.halted = f"halted by {order.get('who', 'somebody')}: {order.get('reason', 'no reason given')}"
         if self._state.lock is not None:
             self._outbox.append((self._state.lock.workflow_id, self._news("halted")))
         self._outbox += [(t.workflow_id, self._news("halted")) for t in self._state.queue]
 
     @workflow.signal(description='Let levers move again: {"reason": "...", "who": "..."}. Cases plan anew.')
-    def resume(self, order: Any = None) -> None:
+    def resume(self, raw: RawValue = NOTHING) -> None:
         """Needs a well-formed order with a name: resuming is the unsafe side."""
         self._handled += 1
+        order, _ = opened(raw)
         if not isinstance(order, dict) or not order.get("who"):
             workflow.logger.error("resume ignored: it must name `who`")
             return
