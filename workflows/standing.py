@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from runbooks.change import Receipt
-from runbooks.plan import PlannedStep, WatchRequest, WatchResult
+from runbooks.plan import CheckResult, PlannedStep, WatchRequest, WatchResult
 from runbooks.record import StepRecord
 from workflows import details, levers
 from workflows.casefile import CaseFile
@@ -18,6 +18,8 @@ from workflows.increments import Increments, merged
 StandEnd = Literal["restored", "aborted", "replan", "kept"]
 RESTORES_AT_MOST = 3
 """Failed restores before people are asked to look: a fault that comes back each time is not gone."""
+NOT_YET_AT_MOST = 10
+"""Answers of the Guard with a time to ask again, before this part of a restore counts as failed."""
 LONGEST_LOOK_S = 900.0
 """Looks grow rarer up to this, seconds: a case that stands for days must not grow its history."""
 
@@ -106,7 +108,7 @@ class Standing:
         stands = self.record.standing
         if stands is None:
             return True
-        result = await self.moves.check(self.step, "restore", len(self.record.receipts), stands, part)
+        result = await self._permitted(stands, part)
         if result is None or result.permit is None or result.change is None:
             if result is not None and result.complete:
                 return True
@@ -129,6 +131,20 @@ class Standing:
             await self.moves.release(self.step, self.record, applied=True)
             return True
         return await self._mitigate_again(stands, acted.receipt)
+
+    async def _permitted(self, stands: Receipt, part: float) -> CheckResult | None:
+        """The gates' and the Guard's word on this part of the ramp.
+
+        "Not yet" of the Guard is the rule after the part before it (the domain must settle): asked again at once, since
+        counting it as a failed restore would give every ramp of four parts up half way.
+        """
+        for _ in range(NOT_YET_AT_MOST):
+            result = await self.moves.check(self.step, "restore", len(self.record.receipts), stands, part)
+            if result is None or result.guard != "refused" or result.retry_after_s <= 0:
+                return result
+            if await self.case.wait(result.retry_after_s, f"Restore: {result.guard_why}"):
+                return result  # somebody has something to say: he is heard first
+        return result
 
     async def _mitigate_again(self, stands: Receipt, restored: Receipt) -> bool:
         """The restore did harm or proved nothing: put the mitigation back, and watch on. Always False."""
