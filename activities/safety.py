@@ -9,8 +9,8 @@ from temporalio import activity
 from activities.facts import Clock, Gatherer, alert_age_s, evidence_time, known, skew, utc_now
 from activities.failures import port_failures
 from activities.guard_client import GuardClient
-from activities.ports import Snapshot, Traffic
-from runbooks.change import CannotPlan, Change, NothingToDo
+from activities.ports import Journal, Snapshot, Traffic
+from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
 from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
 from runbooks.fleet import Fleet
 from runbooks.guard import AcquireRequest, Answer
@@ -35,8 +35,10 @@ class SafetyActivities:
         guard: GuardClient,
         policy: Policy,
         fleet: Fleet,
+        journal: Journal,
         clock: Clock = utc_now,
     ) -> None:
+        self._journal = journal
         self._traffic = traffic
         self._gather = gatherer
         self._guard = guard
@@ -64,13 +66,18 @@ class SafetyActivities:
         verdict = judge(question, facts)
         done = isinstance(change, NothingToDo)
         result = CheckResult(
-            verdict=verdict, facts=facts, change=change if isinstance(change, Change) else None, complete=done
+            verdict=verdict,
+            facts=facts,
+            change=change if isinstance(change, Change) else None,
+            complete=done,
+            left=await self._left(req),
         )
         if (
             verdict.outcome != "allow"
             or not isinstance(change, Change)
             or req.observe
             or not isinstance(declared, Known)
+            or result.left
         ):
             return result
         with port_failures():
@@ -114,6 +121,20 @@ class SafetyActivities:
             approval=self._approval(req),
         )
         return facts, change
+
+    async def _left(self, req: CheckRequest) -> tuple[Receipt, ...]:
+        """What a case that knows of no act of this step has done all the same: a Reset of the workflow forgets it."""
+        if req.purpose != "act":
+            return ()
+        with port_failures():
+            open_ones = await self._journal.unsettled(req.workflow_id)
+            mine = [
+                r
+                for r in open_ones
+                if r.case == req.case and r.step_id == req.step.id and r.id not in req.known_receipts
+            ]
+            # An intent is no act: only what has a receipt was done.
+            return tuple([r for r in mine if await self._journal.receipt(r.permit_id) is not None])
 
     def _plan(
         self,

@@ -155,6 +155,7 @@ class CheckRequest(Model):
     approval_digest: str = ""
     approval_expires_at: Time | None = None
     observe: bool = False
+    known_receipts: tuple[str, ...] = Field(default=(), description="Ids of what the case knows that it has done.")
 
 
 class CheckResult(Model):
@@ -165,6 +166,9 @@ class CheckResult(Model):
     change: Change | None = None
     permit: Permit | None = None
     complete: bool = Field(default=False, description="True when the step needs no further increment.")
+    left: tuple[Receipt, ...] = Field(
+        default=(), description="Acts of this very case and step that stand by the journal, oldest first."
+    )
     guard: Literal["permit", "queued", "correlated", "halted", "refused", "none"] = "none"
     guard_why: str = ""
     retry_after_s: Seconds = 0.0

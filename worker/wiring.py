@@ -74,7 +74,7 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
     gatherer = Gatherer(metrics, WatchedProber(prober, watcher))
     guard = GuardClient(parts.client, parts.task_queue)
     triage = TriageActivities(parts.library, parts.policy, parts.fleet)
-    safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet)
+    safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet, parts.journal)
     acts = TrafficActivities(traffic, metrics, parts.journal, gatherer, checkpoint=parts.checkpoint)
     book = CasebookActivities(
         parts.notify, parts.journal, parts.client, parts.task_queue, parts.observe, parts.checkpoint

@@ -97,6 +97,7 @@ class Increments:
             approval_digest=case.pending.digest if case.pending and approved else "",
             approval_expires_at=case.pending.expires_at if case.pending and approved else None,
             observe=case.diagnosis.policy.mode == "observe",
+            known_receipts=tuple(r.id for s in case.record.steps for r in s.receipts),
         )
         try:
             result = await workflow.execute_local_activity_method(

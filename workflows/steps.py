@@ -84,6 +84,8 @@ class StepRun:
     async def _answer(self, result: CheckResult) -> StepEnd | None:
         """None: go on. Otherwise the step has ended."""
         outcome = result.verdict.outcome
+        if result.left:
+            return await self._remembered(result)
         if self._queued and outcome != "allow":
             # The Guard keeps the domain for this case: nobody is made to wait while it waits for people or for facts.
             self._queued = False
@@ -212,22 +214,38 @@ class StepRun:
             await self.moves.release(self.step, self.record, applied=False)
             self._refused += 1
             return "refused" if self._refused >= REFUSED_AT_MOST else None
+        return await self._prove(acted.receipt, change.last, {} if change.last else _baseline(result))
+
+    async def _remembered(self, result: CheckResult) -> StepEnd | None:
+        """A Reset made this case forget what it had done; the journal has not. It stands as if just done: prove it."""
+        self.case.note(
+            "found in the journal", f"{self.step.id}: {len(result.left)} act(s) of this case, before a reset"
+        )
+        *earlier, last = result.left
+        for receipt in earlier:
+            self.record.receipts.append(receipt)
+            self.record.standing = merged(self.record.standing, receipt)
+        return await self._prove(last, result.complete, {} if result.complete else _baseline(result))
+
+    async def _prove(self, receipt: Receipt, last: bool, baseline: dict[str, float]) -> StepEnd | None:
+        """Verifies what now stands: kept when Better, else taken back or told."""
+        case = self.case
         if case.record.first_act_at is None:
             case.record.first_act_at = workflow.now()
         before = self.record.standing
-        self.record.receipts.append(acted.receipt)
-        self.record.standing = merged(before, acted.receipt)
+        self.record.receipts.append(receipt)
+        self.record.standing = merged(before, receipt)
         case.show("verifying")
-        effect = await self.moves.verify(self.step, acted.receipt, {} if change.last else _baseline(result))
+        effect = await self.moves.verify(self.step, receipt, baseline)
         self.record.effects.append(effect)
         case.note(f"effect: {effect.outcome}", effect.why)
         if effect.outcome == "better":
             await self.moves.release(self.step, self.record, applied=True)
             self._increment += 1
-            return "mitigated" if change.last else None
+            return "mitigated" if last else None
         if effect.outcome == "cannot_tell" and (self.step.on_cannot_tell == "keep_and_page" or case.taken_by):
             return await self._keep(f"{self.step.step.lever} cannot be proven: {effect.why}")
-        return await self._undo(acted.receipt, before, effect.why)
+        return await self._undo(receipt, before, effect.why)
 
     async def _keep(self, why: str) -> StepEnd:
         """The change stays, not proven Better: a person has been told and owns it."""
