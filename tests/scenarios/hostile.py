@@ -94,6 +94,16 @@ async def send(handle: Handle, claim: SignedClaim) -> Attested:
     return answer
 
 
+async def measured(lab: labs.Lab) -> None:
+    """A fresh worker cannot know a pool's load before it has seen two seconds of it; then an engine may hang."""
+    before = lab.served
+
+    async def seen() -> bool:
+        return lab.served >= before + 20
+
+    await labs.until(seen, "load has been served")
+
+
 @dataclass
 class Waiting:
     """A case of a hung engine that waits for people."""
@@ -131,6 +141,7 @@ async def waiting_case(
     """A worker, a hung engine, and its case that waits for approval; the case is ended with the block."""
     engine = lab.engines[name]
     async with labs.running_worker(lab.parts(rules or asking(), **parts)), ended(lab) as cases:
+        await measured(lab)
         engine.stop()
         detection = lab.hang(engine)
         handle = await lab.start(detection)

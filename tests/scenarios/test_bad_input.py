@@ -16,7 +16,7 @@ from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from runbooks.detection import Detection, Target
 from runbooks.policy import ClassPolicy, Policy
 from tests import lab as labs
-from tests.scenarios.hostile import HOSTILE_PAYLOADS, Handle, ended, raw_signal, waiting_case
+from tests.scenarios.hostile import HOSTILE_PAYLOADS, Handle, ended, measured, raw_signal, waiting_case
 
 
 async def raw_start(lab: labs.Lab, workflow_id: str, *payloads: tuple[bytes, bytes]) -> Handle:
@@ -225,10 +225,11 @@ async def test_without_metrics_nothing_is_acted_on_and_the_page_names_what_is_mi
 async def test_observe_mode_decides_and_records_and_touches_nothing(lab: labs.Lab) -> None:
     """The same fault that is isolated unattended elsewhere."""
     engine = lab.engines["a0"]
-    engine.stop()
     before = await acts(lab)
     rules = labs.policy(engine__hang=ClassPolicy(mode="observe"))
     async with labs.running_worker(lab.parts(rules)), ended(lab) as cases:
+        await measured(lab)
+        engine.stop()
         handle = await lab.start(lab.hang(engine))
         cases.append(handle)
         result = await handle.result()

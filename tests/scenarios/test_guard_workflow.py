@@ -1,0 +1,273 @@
+"""The Guard as a workflow: turns, halt, memory, dead holders, and the Reset button."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import WorkflowExecutionStatus
+
+from activities.adapters.sql import SqlJournal
+from runbooks.change import Blast
+from runbooks.detection import Target, guard_id
+from runbooks.guard import AcquireRequest, Answer
+from tests import lab as labs
+from tests.scenarios.hostile import Handle, clean, ended, measured, raw_signal
+
+
+def guard(lab: labs.Lab) -> Handle:
+    """The Guard of the lab's domain."""
+    return lab.client.get_workflow_handle(guard_id(labs.CLUSTER))
+
+
+async def start_guard(lab: labs.Lab, look_every_s: float = 1.0) -> Handle:
+    """A Guard that looks at its holder often."""
+    await clean(lab)
+    return await lab.client.start_workflow(
+        "Guard", {"domain": labs.CLUSTER, "look_every_s": look_every_s}, id=guard_id(labs.CLUSTER),
+        task_queue=lab.task_queue,
+    )  # fmt: skip
+
+
+async def view(lab: labs.Lab) -> dict[str, Any]:
+    """What the Guard says."""
+    found: dict[str, Any] = await guard(lab).query("view")
+    return found
+
+
+def question(attempt: int, **more: Any) -> AcquireRequest:
+    """A question of nobody's case."""
+    base: dict[str, Any] = {
+        "domain": labs.CLUSTER, "case": "remediate:lab/x#1", "workflow_id": "remediate:lab/x", "run_id": "r",
+        "target": Target(cluster=labs.CLUSTER, service="x"), "step_id": "1", "increment": 0, "attempt": attempt,
+        "purpose": "undo", "lever": "isolate_endpoint", "change_digest": "d", "blast": Blast(),
+        "facts_oldest_at": datetime.now(UTC), "seen_epoch": 0, "priority": 0, "settle_s": 0.0, "permit_ttl_s": 5.0,
+        "max_acts_per_hour": 1000, "attempts": 1000, "cooldown_s": 0.0,
+    }  # fmt: skip
+    return AcquireRequest.model_validate({**base, **more})
+
+
+async def test_two_cases_of_one_domain_act_one_after_the_other_and_the_second_gets_its_turn_by_news(
+    lab: labs.Lab,
+) -> None:
+    """An engine of each pool hangs at the same moment: at no time do two cases hold the domain."""
+    one, two = lab.engines["a0"], lab.engines["b0"]
+    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+        await measured(lab)
+        one.stop()
+        two.stop()
+        first, second = await lab.start(lab.hang(one)), await lab.start(lab.hang(two))
+        cases += [first, second]
+        statuses = [await lab.in_state(h, "mitigated", 40) for h in (first, second)]
+        assert one.address not in await lab.rotation("chat-a")
+        assert two.address not in await lab.rotation("chat-b")
+        spans = []
+        for status in statuses:
+            step = status["record"]["steps"][0]
+            acted = datetime.fromisoformat(step["receipts"][0]["acted_at"])
+            proven = next(e["at"] for e in status["timeline"] if e["what"] == "effect: better")
+            spans.append((acted, datetime.fromisoformat(proven)))
+        spans.sort()
+        assert spans[0][1] <= spans[1][0], "the second acted before the first was verified"
+        guards = [v["guard"] for s in statuses for v in s["record"]["verdicts"]]
+        assert any(g.startswith("queued") for g in guards), guards
+
+
+async def test_a_halt_stops_every_act_until_it_is_resumed_by_somebody_with_a_name(lab: labs.Lab) -> None:
+    """Even an order that does not decode halts; a resume without a name does not resume."""
+    engine = lab.engines["a0"]
+    rules = labs.policy()
+    rules = rules.model_copy(update={"timing": rules.timing.model_copy(update={"hold_limit_s": 60.0})})
+    async with labs.running_worker(lab.parts(rules)), ended(lab) as cases:
+        await start_guard(lab)
+        await raw_signal(lab, guard(lab), "halt", (b"json/plain", b'{"reason": '))
+        await measured(lab)
+        engine.stop()
+        handle = await lab.start(lab.hang(engine))
+        cases.append(handle)
+        await lab.in_state(handle, "holding")
+        await raw_signal(lab, guard(lab), "resume", (b"json/plain", b"{}"))
+        await raw_signal(lab, guard(lab), "resume")
+        assert (await view(lab))["halted"]
+        assert engine.address in await lab.rotation("chat-a")
+        await guard(lab).signal("resume", {"who": "ana", "reason": "over"})
+        await lab.in_state(handle, "mitigated")
+        assert engine.address not in await lab.rotation("chat-a")
+
+
+async def test_the_guard_keeps_its_answers_and_its_epoch_across_continue_as_new(lab: labs.Lab) -> None:
+    """More than 500 questions: the same question still has the same answer, and epochs go on rising."""
+    async with labs.running_worker(lab.parts()), ended(lab):
+        handle = await start_guard(lab)
+        run = (await handle.describe()).run_id
+
+        async def ask(req: AcquireRequest) -> Answer:
+            answer: Answer = await guard(lab).execute_update("acquire", req, result_type=Answer)
+            return answer
+
+        epochs = [-1]
+        for attempt in range(520):
+            req = question(attempt)
+            answer = await ask(req)
+            if answer.permit is not None:
+                assert answer.permit.epoch > epochs[-1]
+                epochs.append(answer.permit.epoch)
+        assert len(epochs) > 500
+
+        async def renewed() -> bool:
+            return (await guard(lab).describe()).run_id != run
+
+        await labs.until(renewed, "the Guard has continued as new")
+        assert await ask(req) == answer
+        later = (await ask(question(10_000))).permit
+        assert later is not None
+        assert later.epoch > epochs[-1]
+
+
+async def test_a_terminated_holder_makes_the_domain_dirty_until_people_were_told_and_then_it_is_free(
+    lab: labs.Lab,
+) -> None:
+    """Terminated while it verifies: told what stands, the receipt stays standing, and the next case gets its permit."""
+    one, two = lab.engines["a0"], lab.engines["b0"]
+    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+        await start_guard(lab)
+        await measured(lab)
+        one.stop()
+        handle = await lab.start(lab.hang(one))
+        cases.append(handle)
+        await lab.in_state(handle, "verifying")
+        await handle.terminate("a hostile test")
+        two.stop()
+        next_one = await lab.start(lab.hang(two))
+        cases.append(next_one)
+
+        async def told() -> Any:
+            return [p for p in lab.pages() if handle.id in p["title"] and "without giving" in p["title"]]
+
+        page = (await labs.until(told, "people are told"))[0]
+        assert "isolate_endpoint" in page["body"]
+        assert "interlock undo" in page["body"]
+        await lab.in_state(next_one, "mitigated", 40)
+        assert one.address not in await lab.rotation("chat-a"), "nobody undoes blindly"
+        assert (await view(lab))["dirty"] is None
+
+
+async def test_a_case_that_is_terminated_while_its_change_stands_is_told_and_the_receipt_stays_standing(
+    lab: labs.Lab,
+) -> None:
+    """It held no lock any more; its standing receipt is counted until somebody settles it."""
+    engine = lab.engines["a0"]
+    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+        await start_guard(lab)
+        await measured(lab)
+        engine.stop()
+        handle = await lab.start(lab.hang(engine))
+        cases.append(handle)
+        await lab.in_state(handle, "mitigated")
+        await handle.terminate("a hostile test")
+
+        async def told() -> Any:
+            return [p for p in lab.pages() if handle.id in p["title"]]
+
+        await labs.until(told, "people are told")
+        assert [s["target_id"] for s in (await view(lab))["standing"]] == [lab.endpoint(engine).id]
+        assert engine.address not in await lab.rotation("chat-a")
+
+
+async def test_a_guard_that_is_terminated_under_a_case_costs_neither_the_case_nor_its_receipt(lab: labs.Lab) -> None:
+    """The next question starts a new Guard, above the epoch that the actuator has seen; the restore still comes."""
+    engine = lab.engines["a0"]
+    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+        await measured(lab)
+        engine.stop()
+        detection = lab.hang(engine)
+        handle = await lab.start(detection)
+        cases.append(handle)
+        await lab.in_state(handle, "verifying")
+        await guard(lab).terminate("a hostile test")
+        await lab.in_state(handle, "mitigated")
+        engine.go_on()
+        await lab.resolve(detection)
+        assert (await handle.result())["outcome"] == "restored"
+        assert engine.address in await lab.rotation("chat-a")
+
+
+async def reset(lab: labs.Lab, handle: Handle, event_id: int) -> Handle:
+    """The UI's Reset button."""
+    execution = WorkflowExecution(workflow_id=handle.id, run_id=(await handle.describe()).run_id)
+    answer = await lab.client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=lab.client.namespace, workflow_execution=execution, reason="a hostile test",
+            workflow_task_finish_event_id=event_id, request_id=str(uuid.uuid4()),
+        )
+    )  # fmt: skip
+    return lab.client.get_workflow_handle(handle.id, run_id=answer.run_id)
+
+
+async def task_before(handle: Handle, activity: str) -> int:
+    """The workflow task that scheduled an activity: resetting to it does the activity again."""
+    found = 0
+    async for event in handle.fetch_history_events():
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            found = event.event_id
+        scheduled = event.activity_task_scheduled_event_attributes
+        if scheduled.activity_type.name == activity:
+            return found
+    raise AssertionError(f"{activity} was never scheduled")
+
+
+async def test_a_reset_in_the_middle_of_a_step_does_not_act_twice_and_the_case_goes_on(lab: labs.Lab) -> None:
+    """Reset to just before the act, while it is verified: the permit is known, the receipt is read, Envoy sees one act."""
+    engine = lab.engines["a0"]
+    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+        await start_guard(lab)
+        await measured(lab)
+        engine.stop()
+        detection = lab.hang(engine)
+        before = await lab.envoy_counts()
+        handle = await lab.start(detection)
+        cases.append(handle)
+        await lab.in_state(handle, "verifying")
+        again = await reset(lab, handle, await task_before(handle, "apply_traffic"))
+        status = await lab.in_state(again, "mitigated", 40)
+        after = await lab.envoy_counts()
+        assert after["cluster.chat-a.update_success"] - before["cluster.chat-a.update_success"] == 1
+        assert len(status["record"]["steps"][0]["receipts"]) == 1
+        assert not [p for p in lab.pages() if handle.id in p["title"]], "a reset case is not dead"
+        engine.go_on()
+        await lab.resolve(detection)
+        assert (await again.result())["outcome"] == "restored"
+        assert engine.address in await lab.rotation("chat-a")
+
+
+async def test_a_reset_to_the_start_of_a_case_whose_change_stands_forgets_nothing(lab: labs.Lab) -> None:
+    """All is planned anew, nothing is left to change; what stands must still have an owner and a page, or a way back."""
+    engine = lab.engines["a0"]
+    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+        await start_guard(lab)
+        await measured(lab)
+        engine.stop()
+        detection = lab.hang(engine)
+        handle = await lab.start(detection)
+        cases.append(handle)
+        await lab.in_state(handle, "mitigated")
+        again = await reset(lab, handle, 4)
+
+        async def safe() -> Any:
+            journal = SqlJournal(lab.journal_url)
+            try:
+                owed = await journal.unsettled(handle.id)
+            finally:
+                journal.dispose()
+            closed = (await again.describe()).status is not WorkflowExecutionStatus.RUNNING
+            watched = not closed and (await lab.status(again))["state"] == "mitigated"
+            told = [p for p in lab.pages() if owed and owed[0].id in p["body"]]
+            return watched or (closed and (told or not owed))
+
+        await labs.until(safe, "what stands is watched, or people were told of it", 40)
+        standing = [s["target_id"] for s in (await view(lab))["standing"]]
+        assert standing == [lab.endpoint(engine).id]
