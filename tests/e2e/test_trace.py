@@ -99,14 +99,18 @@ async def test_worker_and_intake_as_processes_send_one_trace_and_the_metrics_to_
     port = labs.free_port()
     with otlp_sink() as sink:
         env = environment(lab, tmp_path, port, sink.url)
-        with interlock("intake", env, tmp_path / "intake.log"), interlock("worker", env, tmp_path / "worker.log"):
+        log = tmp_path / "worker.log"
+        with interlock("intake", env, tmp_path / "intake.log") as intake, interlock("worker", env, log) as worker:
 
             async def ready() -> bool:
+                assert intake.poll() is None, (tmp_path / "intake.log").read_text()
+                assert worker.poll() is None, log.read_text()
                 with contextlib.suppress(httpx.TransportError):
-                    return (await lab.http.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+                    answer = await lab.http.get(f"http://127.0.0.1:{port}/readyz")
+                    return answer.status_code == 200 and "polling interlock" in log.read_text()
                 return False
 
-            await labs.until(ready, "the intake is ready")
+            await labs.until(ready, "intake and worker are ready", 60)
             await hang_and_recover(lab, lab.engines["b2"], f"http://127.0.0.1:{port}", trace_id)
 
     mine = {(service, s.name) for service, s in sink.spans if s.trace_id.hex() == trace_id}
