@@ -134,7 +134,7 @@ def _recycle(library: Library) -> Story:
 
 
 def _shed(library: Library) -> Story:
-    """Two increments, and two parts back."""
+    """Two increments, and the shipped ramp back: four parts."""
     return Story(
         lever="shed_load",
         failure_class="engine.exhaustion",
@@ -142,19 +142,17 @@ def _shed(library: Library) -> Story:
         evidence={},
         endpoint=False,
         proof="runtime.load_success",
-        taken=4,
+        taken=6,
         increments=2,
-        library=_light(library, "engine_exhaustion.yaml", ramp=(0.5, 1.0), increment=0.5),
+        library=_light(library, "engine_exhaustion.yaml", increment=0.5),
         policy=_policy(),
     )
 
 
-def _light(library: Library, name: str, ramp: tuple[float, ...] = (), increment: float = 0.0) -> Library:
+def _light(library: Library, name: str, increment: float = 0.0) -> Library:
     """The catalogue with one runbook whose fault is "fewer endpoints answer than are in rotation"."""
     book = _changed(library.runbooks[name], only=SERVES).model_copy(update={"healthy": None})
     first = book.steps[0]
-    if ramp:
-        first = first.model_copy(update={"restore": first.restore.model_copy(update={"ramp": ramp})})
     if increment:
         first = first.model_copy(update={"parameters": {**first.parameters, "increment": increment}})
     book = book.model_copy(update={"steps": (first, *book.steps[1:])})

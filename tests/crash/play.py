@@ -53,10 +53,12 @@ async def play(lab: labs.Lab, folder: Path, roles: Sequence[Role]) -> dict[str, 
     await lab.heal()
     async with AsyncExitStack() as stack:
         lanes = [
-            await stack.enter_async_context(running_lane(lab, folder, r.story, r.name.replace("_", "-"), r.end, r.how))
-            for r in roles
+            await stack.enter_async_context(
+                running_lane(lab, folder, r.story, r.name.replace("_", "-"), r.end, r.how, n)
+            )
+            for n, r in enumerate(roles)
         ]
-        await asyncio.gather(*(lane.start_worker() for lane in lanes))
+        await asyncio.gather(*(lane.start_workers() for lane in lanes))
         await asyncio.gather(*(lane.warm() for lane in lanes))
         lab.engines["a0"].stop()
         acted, healed = asyncio.Barrier(len(lanes) + 1), asyncio.Event()
@@ -94,7 +96,7 @@ async def _play(lane: Lane, role: Role, acted: asyncio.Barrier, healed: asyncio.
             keeper.result()
         ending.deaths = lane.deaths
     except AssertionError as error:
-        ending.why = str(error)
+        ending.why = f"{error}\n{timeline(await lane.status())}\n{lane.log()}"
     finally:
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)

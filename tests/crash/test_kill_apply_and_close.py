@@ -39,7 +39,7 @@ def test_a_worker_killed_anywhere_in_apply_or_close_acts_once_restores_once_and_
 ) -> None:
     """Killed once, gone on by another worker: mitigated, restored, closed, and Envoy took in what it takes in anyway."""
     ending, unhurt = endings[point], endings[NEVER]
-    assert ending.why == ""
+    assert not ending.why, ending.why
     assert ending.deaths == 1
     assert (ending.result["outcome"], ending.result["lever"]) == ("restored", ending.role.story.lever), ending.timeline
     assert ending.taken_in == unhurt.taken_in, ending.timeline
@@ -51,6 +51,6 @@ def test_a_worker_killed_anywhere_in_apply_or_close_acts_once_restores_once_and_
 def test_the_run_without_a_kill_is_counted_by_envoy_as_planned(endings: dict[str, Ending]) -> None:
     """What the kills are compared with: each increment and each part of the restore is one update at Envoy."""
     ending = endings[NEVER]
-    assert ending.why == ""
+    assert not ending.why, ending.why
     assert ending.acts == ending.role.story.taken, ending.timeline
     assert ending.deaths == 0

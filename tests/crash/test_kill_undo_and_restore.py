@@ -40,7 +40,7 @@ def test_a_worker_killed_inside_undo_undoes_once_and_tells_people(
 ) -> None:
     """One act, one undo at Envoy, nothing stands, and the case goes on to its next step, which tells people."""
     ending = endings[f"undo-{lever}-{point}"]
-    assert ending.why == ""
+    assert not ending.why, ending.why
     assert ending.deaths == 1
     assert (ending.result["outcome"], ending.result["lever"]) == ("paged", lever), ending.timeline
     assert ending.acts == 2, ending.timeline
@@ -53,7 +53,7 @@ def test_a_worker_killed_inside_undo_undoes_once_and_tells_people(
 def test_a_worker_killed_inside_restore_restores_once(endings: dict[str, Ending], lever: str, point: str) -> None:
     """As many updates at Envoy as without a kill, and nothing stands."""
     ending = endings[f"restore-{lever}-{point}"]
-    assert ending.why == ""
+    assert not ending.why, ending.why
     assert ending.deaths == 1
     assert (ending.result["outcome"], ending.result["lever"]) == ("restored", lever), ending.timeline
     assert ending.acts == ending.role.story.taken, ending.timeline

@@ -11,12 +11,15 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
 
 from activities.adapters.sql import SqlJournal
 from activities.adapters.webhook import LogNotify
@@ -25,10 +28,12 @@ from runbooks.change import Change, Permit, Receipt
 from runbooks.fleet import Fleet
 from runbooks.library import Library
 from runbooks.policy import Policy
+from worker import wiring
 from worker.plugin import interlock_plugin
-from worker.wiring import Parts, running_worker
+from worker.wiring import Parts
 
 FORKS = get_context("forkserver")
+Part = Literal["whole", "acts", "decides"]
 
 
 class End(Model):
@@ -41,7 +46,7 @@ class End(Model):
 
 
 class Job(Model):
-    """What a worker process is made of. It writes `ready` when it polls."""
+    """What a worker process is made of. It writes `ready` when it polls. `part`: activities, workflows, or both."""
 
     temporal: str
     task_queue: str
@@ -52,6 +57,7 @@ class Job(Model):
     envoy_admin: str
     front: str
     ready: Path
+    part: Part = "whole"
     end: End | None = None
 
 
@@ -108,9 +114,23 @@ def _run(job: Path, log: Path) -> None:
     asyncio.run(_work(Job.model_validate_json(job.read_bytes())))
 
 
+def _worker(part: Part, client: Client, **options: Any) -> Worker:
+    match part:
+        case "acts":
+            # A stopped process keeps its long polls, and each would swallow a task: with its one slot taken it has none.
+            return Worker(client, **{**options, "max_concurrent_activities": 1})
+        case "decides":
+            return Worker(client, **options, no_remote_activities=True)
+        case "whole":
+            return Worker(client, **options)
+
+
 async def _work(job: Job) -> None:
     """Polls until the process is ended."""
-    client = await Client.connect(job.temporal, plugins=[interlock_plugin()])
+    if job.part == "acts":
+        client = await Client.connect(job.temporal, data_converter=pydantic_data_converter)  # no plugin, no workflows
+    else:
+        client = await Client.connect(job.temporal, plugins=[interlock_plugin()])
     reaper = Reaper(job.end)
     parts = Parts(
         client=client,
@@ -128,6 +148,7 @@ async def _work(job: Job) -> None:
         task_queue=job.task_queue,
         checkpoint=reaper,
     )
-    async with running_worker(parts):
+    wiring.Worker = partial(_worker, job.part)  # type: ignore[attr-defined, assignment]
+    async with wiring.running_worker(parts):
         job.ready.touch()
         await asyncio.Event().wait()
