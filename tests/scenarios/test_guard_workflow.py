@@ -14,7 +14,7 @@ from temporalio.client import WorkflowExecutionStatus
 from activities.adapters.sql import SqlJournal
 from runbooks.change import Blast
 from runbooks.detection import Target, guard_id
-from runbooks.guard import AcquireRequest, Answer
+from runbooks.guard import AcquireRequest, Answer, Release
 from tests import lab as labs
 from tests.scenarios.hostile import Handle, clean, ended, measured, raw_signal
 
@@ -51,30 +51,58 @@ def question(attempt: int, **more: Any) -> AcquireRequest:
     return AcquireRequest.model_validate({**base, **more})
 
 
-async def test_two_cases_of_one_domain_act_one_after_the_other_and_the_second_gets_its_turn_by_news(
-    lab: labs.Lab,
-) -> None:
-    """An engine of each pool hangs at the same moment: at no time do two cases hold the domain."""
-    one, two = lab.engines["a0"], lab.engines["b0"]
-    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+async def test_a_case_of_a_held_domain_is_queued_and_gets_its_turn_by_news_not_by_asking_again(lab: labs.Lab) -> None:
+    """It would ask again after 30 s; news of the release reaches it at once. Until then nothing is touched."""
+    engine = lab.engines["a0"]
+    rules = labs.policy()
+    rules = rules.model_copy(update={"timing": rules.timing.model_copy(update={"hold_limit_s": 60.0})})
+    async with labs.running_worker(lab.parts(rules)), ended(lab) as cases:
+        await start_guard(lab, look_every_s=60)
+        await measured(lab)
+        held = question(1)
+
+        async def holds() -> bool:
+            answer: Answer = await guard(lab).execute_update("acquire", held, result_type=Answer)
+            return answer.kind == "permit"
+
+        await labs.until(holds, "another case holds the domain")
+        engine.stop()
+        handle = await lab.start(lab.hang(engine))
+        cases.append(handle)
+        await lab.in_state(handle, "waiting_domain")
+        assert engine.address in await lab.rotation("chat-a")
+        await guard(lab).signal(
+            "release", Release(case=held.case, workflow_id=held.workflow_id, applied=False, at=datetime.now(UTC))
+        )
+        await lab.in_state(handle, "mitigated", 20)
+        assert engine.address not in await lab.rotation("chat-a")
+
+
+async def test_two_cases_never_change_one_domain_at_the_same_time(lab: labs.Lab) -> None:
+    """Two engines of one pool hang together: the second acts only after the first was verified or told."""
+    rules = labs.policy().model_copy(update={"min_answering": 0.2})
+    wide = rules.levers["isolate_endpoint"].model_copy(update={"max_endpoints_down": 2, "max_share_down": 0.7})
+    rules = rules.model_copy(
+        update={
+            "levers": {**rules.levers, "isolate_endpoint": wide},
+            "timing": rules.timing.model_copy(update={"hold_limit_s": 60.0}),
+        }
+    )
+    one, two = lab.engines["a0"], lab.engines["a1"]
+    async with labs.running_worker(lab.parts(rules)), ended(lab) as cases:
         await measured(lab)
         one.stop()
         two.stop()
-        first, second = await lab.start(lab.hang(one)), await lab.start(lab.hang(two))
-        cases += [first, second]
-        statuses = [await lab.in_state(h, "mitigated", 40) for h in (first, second)]
-        assert one.address not in await lab.rotation("chat-a")
-        assert two.address not in await lab.rotation("chat-b")
+        cases += [await lab.start(lab.hang(one)), await lab.start(lab.hang(two))]
         spans = []
-        for status in statuses:
-            step = status["record"]["steps"][0]
-            acted = datetime.fromisoformat(step["receipts"][0]["acted_at"])
-            proven = next(e["at"] for e in status["timeline"] if e["what"] == "effect: better")
-            spans.append((acted, datetime.fromisoformat(proven)))
+        for handle in list(cases):
+            status = await lab.in_state(handle, "mitigated", 60)
+            effect = next(e["at"] for e in status["timeline"] if e["what"].startswith("effect: "))
+            acted = status["record"]["steps"][0]["receipts"][0]["acted_at"]
+            spans.append((datetime.fromisoformat(acted), datetime.fromisoformat(effect)))
         spans.sort()
-        assert spans[0][1] <= spans[1][0], "the second acted before the first was verified"
-        guards = [v["guard"] for s in statuses for v in s["record"]["verdicts"]]
-        assert any(g.startswith("queued") for g in guards), guards
+        assert spans[0][1] <= spans[1][0], "the second acted before the first had its verdict"
+        assert not {one.address, two.address} & await lab.rotation("chat-a")
 
 
 async def test_a_halt_stops_every_act_until_it_is_resumed_by_somebody_with_a_name(lab: labs.Lab) -> None:
