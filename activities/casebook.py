@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 from activities.errors import Retryable
 from activities.failures import port_failures
 from activities.ports import Journal, Notify, Told
-from runbooks.detection import TASK_QUEUE, Detection
+from runbooks.detection import TASK_QUEUE, Detection, summary_of
 from runbooks.people import CloseRequest, TellRequest
 from runbooks.record import CaseRecord
 
@@ -62,6 +62,7 @@ class CasebookActivities:
                     "Remediation",
                     detection,
                     id=detection.workflow_id,
+                    static_summary=summary_of(detection.target),
                     task_queue=self._queue,
                     start_signal="detect",
                     start_signal_args=[detection],

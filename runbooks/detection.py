@@ -132,6 +132,11 @@ def workflow_id(target: Target) -> str:
     return f"remediate:{target.id}"
 
 
+def summary_of(target: Target) -> str:
+    """What the Temporal UI shows as a case's summary; at most 400 bytes."""
+    return f"Remediation of {target.kind.value} {target.id}"[:130]
+
+
 def guard_id(domain: str) -> str:
     """The id of the one Guard workflow of a domain."""
     return f"guard:{domain}"

@@ -208,7 +208,8 @@ class GuardState(BaseModel):
         if req.facts_oldest_at >= bound:
             return None
         why = f"the facts are of {req.facts_oldest_at:%H:%M:%S.%f}, the domain changed at {self.last_change_at:%H:%M:%S.%f}"
-        return Answer(kind="refused", why=why, retry_after_s=min(req.settle_s, 1.0))
+        behind = (bound - req.facts_oldest_at).total_seconds()
+        return Answer(kind="refused", why=why, retry_after_s=min(max(behind, 0.1), 5.0))
 
     def _grant(self, req: AcquireRequest, now: datetime) -> Answer:
         # A new epoch for EVERY permit, not only for every lock: an apply that wakes after its own undo is then fenced.

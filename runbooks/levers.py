@@ -81,13 +81,13 @@ def direction(step: Step) -> str:
     """What the approval covers, in one phrase: a change the other way is outside of the envelope."""
     match step:
         case RerouteTraffic():
-            return f"weight of route {step.route} away from {step.away_from}"
+            return f"moves traffic of route {step.route} away from {step.away_from}"
         case IsolateEndpoint():
-            return f"{step.endpoint} out of rotation in {step.pool}"
+            return f"takes {step.endpoint} out of rotation in {step.pool}"
         case RecycleConnections():
-            return f"connections of {step.pool} closed"
+            return f"closes the connections of {step.pool} and bounds their life"
         case ShedLoad():
-            return f"tier {step.tier} of route {step.route} limited"
+            return f"refuses requests of tier {step.tier} on route {step.route}"
         case Page():
-            return "people told"
+            return "tells people"
     assert_never(step)

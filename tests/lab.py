@@ -28,7 +28,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.adapters.sql import SqlJournal
 from activities.adapters.webhook import LogNotify
-from runbooks.detection import Detection, Target, guard_id
+from runbooks.detection import Detection, Target, guard_id, summary_of
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
 from runbooks.guard import AcquireRequest
 from runbooks.library import Library, load_library
@@ -218,6 +218,7 @@ class Lab:
             "Remediation",
             detection,
             id=detection.workflow_id,
+            static_summary=summary_of(detection.target),
             task_queue=self.task_queue,
             start_signal="detect",
             start_signal_args=[detection],

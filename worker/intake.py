@@ -71,7 +71,12 @@ def build_intake(deps: IntakeDeps) -> FastAPI:
         with contextlib.suppress(asyncio.CancelledError):
             await door.watching
 
-    app = FastAPI(title="Interlock intake", lifespan=lifespan, openapi_url=None)
+    app = FastAPI(
+        title="Interlock intake",
+        lifespan=lifespan,
+        openapi_url=None,
+        telemetry={"tracing": False},  # `request_span` is the one server span of a request
+    )
     answer_problems(app)
     app.add_api_route("/v1/alerts/alertmanager", door.alertmanager, methods=["POST"])
     app.add_api_route("/v1/detections", door.detections, methods=["POST"])

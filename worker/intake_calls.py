@@ -15,7 +15,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from runbooks.detection import TASK_QUEUE, Detection
+from runbooks.detection import TASK_QUEUE, Detection, summary_of
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ class Remediations:
                     "Remediation",
                     detection,
                     id=detection.workflow_id,
+                    static_summary=summary_of(detection.target),
                     task_queue=TASK_QUEUE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
@@ -67,6 +68,7 @@ class Remediations:
                 "Remediation",
                 firing,
                 id=firing.workflow_id,
+                static_summary=summary_of(firing.target),
                 task_queue=TASK_QUEUE,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 start_signal="detect",

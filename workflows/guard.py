@@ -43,6 +43,7 @@ class Guard:
         self._handled = 0
         self._look = False
         self._outbox: list[tuple[str, News]] = []
+        self._armed = False
 
     @workflow.run
     async def run(self, start: GuardStart) -> None:
@@ -58,6 +59,7 @@ class Guard:
             idle = self._state.lock is None and not self._state.standing
             due = None if idle else due or workflow.now() + timedelta(seconds=start.look_every_s)
             left = None if due is None else max(due - workflow.now(), timedelta(0))
+            self._armed = due is not None
             try:
                 await workflow.wait_condition(self._busy, timeout=left, timeout_summary="look at the holder")
             except TimeoutError:
@@ -75,8 +77,11 @@ class Guard:
 
     def _busy(self) -> bool:
         ready = self._state.lock is None and self._state.dirty is None and bool(self._state.queue)
+        # The first lock after an idle time must start the clock that looks after its holder.
+        unwatched = not self._armed and (self._state.lock is not None or bool(self._state.standing))
         return (
             ready
+            or unwatched
             or bool(self._outbox)
             or self._look
             or (self._handled >= CONTINUE_AFTER and workflow.all_handlers_finished())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -37,6 +38,16 @@ UNKNOWN_AGAIN_S = 2.0
 """A fact that cannot be had now denies; it is asked for again after this, until policy's `hold_limit_s` is over."""
 
 
+DENIED_AT_MOST_S = 60.0
+"""What is not known, or has no room at this moment, is asked again for so long; then people are told."""
+
+
+def momentary(result: CheckResult) -> bool:
+    """A denial for want of room, or of a plan that fits: load at this moment, which may be another in five seconds."""
+    denied = {g.gate for g in result.verdict.gates if g.outcome == "deny"}
+    return bool(denied) and denied <= {"G3", "G8"}
+
+
 class StepRun:
     """Runs one acting step."""
 
@@ -50,6 +61,7 @@ class StepRun:
         self._refused = 0
         self._queued = False
         self._waiting_since: datetime | None = None
+        self._holds = 0
 
     async def run(self) -> StepEnd:
         """Until the step is complete and Better, or has ended some other way. Standing changes stay in the record."""
@@ -96,7 +108,8 @@ class StepRun:
             await self._give_up("nothing is left to change: the settings are already as this step wants them")
             return "already"
         if outcome == "deny":
-            if result.verdict.may_pass and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because()):
+            passing = result.verdict.may_pass or momentary(result)
+            if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), DENIED_AT_MOST_S):
                 return None
             return await self._give_up(result.verdict.because())
         if self.case.diagnosis is not None and self.case.diagnosis.policy.mode == "observe":
@@ -125,7 +138,7 @@ class StepRun:
     async def _guarded(self, result: CheckResult) -> StepEnd | None:
         """The gates allow, the Guard does not yet."""
         state: Literal["waiting_domain", "holding"] = "waiting_domain" if result.guard == "queued" else "holding"
-        self.case.show(state, f"⏳ {details.esc(result.guard_why)}")
+        self.case.show(state, f"The domain is not free: {details.esc(result.guard_why)}")
         self._queued = result.guard == "queued"
         if result.guard == "refused" and result.retry_after_s <= 0:
             return await self._give_up(result.guard_why)
@@ -133,15 +146,20 @@ class StepRun:
             return await self._give_up(f"held too long: {result.guard_why}")
         return None
 
-    async def _hold(self, seconds: float, why: str) -> bool:
-        """Waits; False when the step has been held longer than policy allows."""
+    async def _hold(self, seconds: float, why: str, at_most_s: float = math.inf) -> bool:
+        """Waits, each time longer; False when the step has been held longer than policy or `at_most_s` allows."""
         now = workflow.now()
-        self._waiting_since = self._waiting_since or now
+        if self._waiting_since is None:
+            self._waiting_since, self._holds = now, 0
         assert self.case.diagnosis is not None
-        if (now - self._waiting_since).total_seconds() > self.case.diagnosis.timing.hold_limit_s:
+        limit = min(at_most_s, self.case.diagnosis.timing.hold_limit_s)
+        if (now - self._waiting_since).total_seconds() > limit:
             return False
+        # Fifteen minutes of holds must not fill the history: at most 60 s between two looks, news wake it earlier.
+        seconds = max(seconds, min(60.0, seconds * 1.3**self._holds))
+        self._holds += 1
         if self.case.state != "waiting_domain":
-            self.case.show("holding", f"⏳ {details.esc(why)}")
+            self.case.show("holding", f"Held: {details.esc(why)}")
         await self.case.wait(seconds, f"Held: {why}")
         self.case.news.clear()
         return True
