@@ -241,7 +241,7 @@ class Lab:
 
         async def there() -> bool:
             last.update(await self.status(handle))
-            return last["state"] == state
+            return bool(last["state"] == state)
 
         try:
             await until(there, f"state {state}", deadline_s)
