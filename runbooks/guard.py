@@ -16,7 +16,15 @@ from runbooks.detection import Target
 from runbooks.facts import GuardView, StandingReceipt
 
 KEEP_ANSWERS = 64
-"""Answers kept per workflow: more than one case can ask between two releases."""
+"""Answers kept per case: more than one case can ask between two releases."""
+KEEP_ALL = 512
+"""Answers kept in all, the newest: they are carried by continue-as-new, which takes 2 MB and no more."""
+
+
+def _life(case: str) -> str:
+    """A case id without its round: the runs of one workflow id that know of each other (Reset keeps it, a new start does not)."""
+    head, _, tail = case.rpartition("#")
+    return f"{head}#{tail.partition('.')[0]}"
 
 
 class AcquireRequest(Model):
@@ -147,6 +155,9 @@ class GuardState(BaseModel):
         """Answers at once and remembers the answer under the request's key."""
         known = self.answers.get(req.key)
         if known is not None:
+            if known.permit is not None and not (self._holds(req) and known.permit.epoch == self.epoch):
+                # After a Reset: the lock has gone on since, and without it the permit would be leave to act beside another.
+                return Answer(kind="refused", why="the permit of this question was given back", retry_after_s=0.2)
             self._seen(req)
             return known
         answer = self._decide(req, now)
@@ -154,7 +165,15 @@ class GuardState(BaseModel):
         mine = [k for k in self.answers if k.startswith(req.case + "|")]
         for old in mine[:-KEEP_ANSWERS]:
             del self.answers[old]
+        for old in list(self.answers)[:-KEEP_ALL]:
+            del self.answers[old]
         return answer
+
+    def _holds(self, who: AcquireRequest | Release) -> bool:
+        """True when the lock is this case's. A new run of the same workflow id is another case: what the old one left
+        unverified must be found and told, not taken over in silence."""
+        lock = self.lock
+        return lock is not None and lock.workflow_id == who.workflow_id and _life(lock.case) == _life(who.case)
 
     def _decide(self, req: AcquireRequest, now: datetime) -> Answer:
         if self.halted is not None and req.purpose == "act":
@@ -162,7 +181,7 @@ class GuardState(BaseModel):
         if self.dirty is not None:
             return Answer(kind="refused", why=f"domain {self.domain} is dirty: {self.dirty}", retry_after_s=10)
         held = self.lock
-        if held is not None and held.workflow_id != req.workflow_id:
+        if held is not None and not self._holds(req):
             self._enqueue(req, now)
             return Answer(kind="queued", why=f"the domain is held by {held.workflow_id}", retry_after_s=30)
         refusal = self._limits(req, now)
@@ -233,15 +252,17 @@ class GuardState(BaseModel):
         return Answer(kind="permit", why="granted", permit=permit)
 
     def _enqueue(self, req: AcquireRequest, now: datetime) -> None:
-        if any(t.workflow_id == req.workflow_id for t in self.queue):
+        mine = next((t for t in self.queue if t.workflow_id == req.workflow_id), None)
+        if mine is not None and _life(mine.case) == _life(req.case):
             return
+        self.queue = [t for t in self.queue if t is not mine]  # of an earlier run, which has closed
         ticket = Ticket(case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, priority=req.priority, at=now)
         self.queue.append(ticket)
         self.queue.sort(key=lambda t: (t.priority, t.at))
 
     def _seen(self, req: AcquireRequest) -> None:
         """The same workflow may go on as another run (UI Reset): the liveness check must look at that run."""
-        if self.lock is not None and self.lock.workflow_id == req.workflow_id and self.lock.run_id != req.run_id:
+        if self.lock is not None and self._holds(req) and self.lock.run_id != req.run_id:
             self.lock = self.lock.model_copy(update={"run_id": req.run_id})
 
     def release(self, rel: Release) -> None:
@@ -251,16 +272,16 @@ class GuardState(BaseModel):
         if rel.stands is not None:
             self.standing[rel.stands.receipt_id] = rel.stands
             self.owners[rel.stands.receipt_id] = rel.workflow_id
-            if self.current is not None and self.lock is not None and self.lock.workflow_id == rel.workflow_id:
+            if self.current is not None and self._holds(rel):
                 self.targets[rel.stands.receipt_id] = self.current
         if rel.applied:
             self.last_change_at = max(rel.at, self.last_change_at or rel.at)
         if rel.ineffective:
             self.ineffective[rel.ineffective] = rel.at + timedelta(hours=1)
-        if self.lock is not None and self.lock.workflow_id == rel.workflow_id:
+        if self._holds(rel):
             self.lock = None
             self.current = None
-        self.queue = [t for t in self.queue if t.workflow_id != rel.workflow_id]
+        self.queue = [t for t in self.queue if t.workflow_id != rel.workflow_id or _life(t.case) != _life(rel.case)]
 
     def _drop(self, rid: str) -> None:
         self.standing.pop(rid, None)

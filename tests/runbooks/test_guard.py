@@ -59,12 +59,50 @@ def test_the_same_question_gets_the_same_answer_even_after_the_world_has_changed
     """A retried activity must not be granted twice, and one that was refused must not slip in."""
     guard = GuardState(domain="lab")
     first = guard.acquire(ask("w1"), NOW)
-    guard.release(back("w1", applied=True))
     guard.halted = "halted by ana"
     assert guard.acquire(ask("w1"), NOW + timedelta(hours=1)) == first
+    guard.release(back("w1", applied=True))
     refused = guard.acquire(ask("w1", attempt=2), NOW)
     guard.halted = None
     assert guard.acquire(ask("w1", attempt=2), NOW) == refused
+
+
+def test_a_permit_that_was_given_back_is_no_leave_to_act_beside_the_next_holder() -> None:
+    """A Reset asks its old questions again: the lock has gone on since, and nobody may be granted it in silence."""
+    guard = GuardState(domain="lab")
+    assert guard.acquire(ask("w1"), NOW).permit
+    guard.release(back("w1"))
+    assert guard.acquire(ask("w2"), NOW).permit
+    again = guard.acquire(ask("w1"), NOW)
+    assert (again.kind, again.permit) == ("refused", None)
+    assert again.retry_after_s > 0
+    assert guard.lock is not None
+    assert guard.lock.workflow_id == "w2"
+    assert not guard.queue
+
+
+def test_a_new_run_of_a_terminated_case_neither_takes_nor_frees_the_lock_that_the_old_one_left() -> None:
+    """Else what the old run applied and never proved would stand with nobody told: the reaper looks at the lock alone."""
+    guard = GuardState(domain="lab")
+    assert guard.acquire(ask("w1", case="w1#aaaa.1", run_id="r1"), NOW).permit
+    assert guard.acquire(ask("w1", case="w1#bbbb.1", run_id="r2"), NOW).kind == "queued"
+    guard.release(back("w1").model_copy(update={"case": "w1#bbbb.1"}))
+    assert guard.lock is not None
+    assert guard.lock.run_id == "r1"
+    # The next round of one run, and a Reset of it, are the same case.
+    assert guard.acquire(ask("w1", case="w1#aaaa.2", run_id="r9"), NOW).permit
+    guard.release(back("w1").model_copy(update={"case": "w1#aaaa.2"}))
+    assert guard.lock is None
+
+
+def test_answers_do_not_grow_with_the_number_of_cases() -> None:
+    """They are carried by continue-as-new; too much would end the Guard, and with it a halt."""
+    guard = GuardState(domain="lab")
+    for n in range(2000):
+        guard.acquire(ask(f"w{n}"), NOW)
+        guard.release(back(f"w{n}"))
+    assert len(guard.answers) <= 512
+    assert len(guard.model_dump_json()) < 1_000_000
 
 
 def test_a_guard_that_lost_its_state_goes_on_above_what_the_actuator_has_seen() -> None:
