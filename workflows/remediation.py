@@ -57,6 +57,8 @@ class Remediation:
         if self._case is not None:
             case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard
             case.nonces = self._case.nonces
+            # What was resolved stays so for an older firing that was overtaken on its way.
+            case.detections = {k: d for k, d in self._case.detections.items() if d.status == "resolved"}
         self._case = case
         return case
 
