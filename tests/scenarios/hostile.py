@@ -104,6 +104,16 @@ async def measured(lab: labs.Lab) -> None:
     await labs.until(seen, "load has been served")
 
 
+async def hang(lab: labs.Lab, engine: labs.Engine) -> None:
+    """Stops an engine, and waits until it really answers nothing."""
+    engine.stop()
+
+    async def silent() -> bool:
+        return not await labs.answers(lab.http, engine)
+
+    await labs.until(silent, f"{engine.address} answers nothing")
+
+
 @dataclass
 class Waiting:
     """A case of a hung engine that waits for people."""
@@ -142,7 +152,7 @@ async def waiting_case(
     engine = lab.engines[name]
     async with labs.running_worker(lab.parts(rules or asking(), **parts)), ended(lab) as cases:
         await measured(lab)
-        engine.stop()
+        await hang(lab, engine)
         detection = lab.hang(engine)
         handle = await lab.start(detection)
         cases.append(handle)

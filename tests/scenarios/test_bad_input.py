@@ -16,7 +16,7 @@ from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from runbooks.detection import Detection, Target
 from runbooks.policy import ClassPolicy, Policy
 from tests import lab as labs
-from tests.scenarios.hostile import HOSTILE_PAYLOADS, Handle, ended, measured, raw_signal, waiting_case
+from tests.scenarios.hostile import HOSTILE_PAYLOADS, Handle, ended, hang, measured, raw_signal, waiting_case
 
 
 async def raw_start(lab: labs.Lab, workflow_id: str, *payloads: tuple[bytes, bytes]) -> Handle:
@@ -119,7 +119,7 @@ async def test_a_detection_under_the_id_of_another_target_reaches_the_right_case
 async def test_an_alert_that_no_rule_knows_is_unknown_and_only_pages(lab: labs.Lab) -> None:
     """The target really hangs: even so nothing moves for a class that nobody named."""
     engine = lab.engines["a0"]
-    engine.stop()
+    await hang(lab, engine)
     status = await paged_untouched(lab, lab.hang(engine, alert="SomethingNew", evidence={}))
     assert status["class"] == "unknown"
 
@@ -142,7 +142,7 @@ async def test_an_endpoint_that_is_not_in_the_fleet_is_told_and_not_touched(lab:
 async def test_an_alert_of_another_time_is_denied_by_g1_and_paged(lab: labs.Lab, off: timedelta, why: str) -> None:
     """The fault is there, but this evidence does not prove it."""
     engine = lab.engines["a0"]
-    engine.stop()
+    await hang(lab, engine)
     then = datetime.now(UTC) + off
     status = await paged_untouched(lab, lab.hang(engine, observed_at=then, started_at=min(then, datetime.now(UTC))))
     assert "deny: 1-isolate_endpoint (act): G1" in timeline(status)
@@ -192,7 +192,7 @@ async def test_while_envoy_answers_nothing_the_facts_are_unknown_and_nothing_is_
     files = {p.name: p.read_bytes() for p in (lab.folder / "edge").rglob("*.yaml")}
     told = len(lab.pages())
     async with labs.running_worker(lab.parts()), ended(lab) as cases:
-        engine.stop()
+        await hang(lab, engine)
         lab.envoy.send_signal(signal.SIGSTOP)
         try:
             handle = await lab.start(lab.hang(engine))
@@ -217,7 +217,7 @@ async def test_without_metrics_nothing_is_acted_on_and_the_page_names_what_is_mi
     """No engine of the pool can be scraped or asked: the load is Unknown, and Unknown is not zero."""
     pool = [e for e in lab.engines.values() if e.pool == "chat-a"]
     for engine in pool:
-        engine.stop()
+        await hang(lab, engine)
     status = await paged_untouched(lab, lab.hang(pool[0]))
     assert "deny" in timeline(status)
 
@@ -229,7 +229,7 @@ async def test_observe_mode_decides_and_records_and_touches_nothing(lab: labs.La
     rules = labs.policy(engine__hang=ClassPolicy(mode="observe"))
     async with labs.running_worker(lab.parts(rules)), ended(lab) as cases:
         await measured(lab)
-        engine.stop()
+        await hang(lab, engine)
         handle = await lab.start(lab.hang(engine))
         cases.append(handle)
         result = await handle.result()

@@ -29,7 +29,9 @@ async def lose(lab: labs.Lab, *names: str) -> None:
         await labs.until(gone, f"{name} refuses connections")
 
 
-async def test_a_pool_that_lost_engines_is_rerouted_in_increments_after_approval_and_ramped_back(lab: labs.Lab, keep: Keep) -> None:
+async def test_a_pool_that_lost_engines_is_rerouted_in_increments_after_approval_and_ramped_back(
+    lab: labs.Lab, keep: Keep
+) -> None:
     """Ask → a person approves by signal → two increments, each verified → engines back → ramped restore."""
     async with labs.running_worker(lab.parts()):
         await lose(lab, "a0", "a1")

@@ -6,7 +6,9 @@ from tests import lab as labs
 from tests.conftest import Keep
 
 
-async def test_a_hung_engine_is_isolated_unattended_verified_and_restored_when_it_goes_on(lab: labs.Lab, keep: Keep) -> None:
+async def test_a_hung_engine_is_isolated_unattended_verified_and_restored_when_it_goes_on(
+    lab: labs.Lab, keep: Keep
+) -> None:
     """The main job: detection → gates → Guard → Envoy changed → verified → stands → restored → closed."""
     sick = lab.engines["a0"]
     async with labs.running_worker(lab.parts()):
@@ -22,5 +24,7 @@ async def test_a_hung_engine_is_isolated_unattended_verified_and_restored_when_i
         result = await handle.result()
         await keep(handle, "engine-hang-restored")
 
-        assert (result["outcome"], result["lever"], result["restored"]) == ("restored", "isolate_endpoint", True), status
+        assert (result["outcome"], result["lever"], result["restored"]) == ("restored", "isolate_endpoint", True), (
+            status
+        )
         assert sick.address in await lab.rotation("chat-a")

@@ -16,7 +16,7 @@ from runbooks.change import Blast
 from runbooks.detection import Target, guard_id
 from runbooks.guard import AcquireRequest, Answer, Release
 from tests import lab as labs
-from tests.scenarios.hostile import Handle, clean, ended, measured, raw_signal
+from tests.scenarios.hostile import Handle, clean, ended, hang, measured, raw_signal
 
 
 def guard(lab: labs.Lab) -> Handle:
@@ -66,7 +66,7 @@ async def test_a_case_of_a_held_domain_is_queued_and_gets_its_turn_by_news_not_b
             return answer.kind == "permit"
 
         await labs.until(holds, "another case holds the domain")
-        engine.stop()
+        await hang(lab, engine)
         handle = await lab.start(lab.hang(engine))
         cases.append(handle)
         await lab.in_state(handle, "waiting_domain")
@@ -91,8 +91,8 @@ async def test_two_cases_never_change_one_domain_at_the_same_time(lab: labs.Lab)
     one, two = lab.engines["a0"], lab.engines["a1"]
     async with labs.running_worker(lab.parts(rules)), ended(lab) as cases:
         await measured(lab)
-        one.stop()
-        two.stop()
+        await hang(lab, one)
+        await hang(lab, two)
         cases += [await lab.start(lab.hang(one)), await lab.start(lab.hang(two))]
         spans = []
         for handle in list(cases):
@@ -114,7 +114,7 @@ async def test_a_halt_stops_every_act_until_it_is_resumed_by_somebody_with_a_nam
         await start_guard(lab)
         await raw_signal(lab, guard(lab), "halt", (b"json/plain", b'{"reason": '))
         await measured(lab)
-        engine.stop()
+        await hang(lab, engine)
         handle = await lab.start(lab.hang(engine))
         cases.append(handle)
         await lab.in_state(handle, "holding")
@@ -164,17 +164,18 @@ async def test_a_terminated_holder_makes_the_domain_dirty_until_people_were_told
     async with labs.running_worker(lab.parts()), ended(lab) as cases:
         await start_guard(lab)
         await measured(lab)
-        one.stop()
+        await hang(lab, one)
         handle = await lab.start(lab.hang(one))
         cases.append(handle)
         await lab.in_state(handle, "verifying")
+        before = len(lab.pages())
         await handle.terminate("a hostile test")
-        two.stop()
+        await hang(lab, two)
         next_one = await lab.start(lab.hang(two))
         cases.append(next_one)
 
         async def told() -> Any:
-            return [p for p in lab.pages() if handle.id in p["title"] and "without giving" in p["title"]]
+            return [p for p in lab.pages()[before:] if handle.id in p["title"] and "without giving" in p["title"]]
 
         page = (await labs.until(told, "people are told"))[0]
         assert "isolate_endpoint" in page["body"]
@@ -192,14 +193,15 @@ async def test_a_case_that_is_terminated_while_its_change_stands_is_told_and_the
     async with labs.running_worker(lab.parts()), ended(lab) as cases:
         await start_guard(lab)
         await measured(lab)
-        engine.stop()
+        await hang(lab, engine)
         handle = await lab.start(lab.hang(engine))
         cases.append(handle)
         await lab.in_state(handle, "mitigated")
+        before = len(lab.pages())
         await handle.terminate("a hostile test")
 
         async def told() -> Any:
-            return [p for p in lab.pages() if handle.id in p["title"]]
+            return [p for p in lab.pages()[before:] if handle.id in p["title"]]
 
         await labs.until(told, "people are told")
         assert [s["target_id"] for s in (await view(lab))["standing"]] == [lab.endpoint(engine).id]
@@ -211,7 +213,7 @@ async def test_a_guard_that_is_terminated_under_a_case_costs_neither_the_case_no
     engine = lab.engines["a0"]
     async with labs.running_worker(lab.parts()), ended(lab) as cases:
         await measured(lab)
-        engine.stop()
+        await hang(lab, engine)
         detection = lab.hang(engine)
         handle = await lab.start(detection)
         cases.append(handle)
@@ -254,9 +256,9 @@ async def test_a_reset_in_the_middle_of_a_step_does_not_act_twice_and_the_case_g
     async with labs.running_worker(lab.parts()), ended(lab) as cases:
         await start_guard(lab)
         await measured(lab)
-        engine.stop()
+        await hang(lab, engine)
         detection = lab.hang(engine)
-        before = await lab.envoy_counts()
+        before, told = await lab.envoy_counts(), len(lab.pages())
         handle = await lab.start(detection)
         cases.append(handle)
         await lab.in_state(handle, "verifying")
@@ -265,7 +267,7 @@ async def test_a_reset_in_the_middle_of_a_step_does_not_act_twice_and_the_case_g
         after = await lab.envoy_counts()
         assert after["cluster.chat-a.update_success"] - before["cluster.chat-a.update_success"] == 1
         assert len(status["record"]["steps"][0]["receipts"]) == 1
-        assert not [p for p in lab.pages() if handle.id in p["title"]], "a reset case is not dead"
+        assert not [p for p in lab.pages()[told:] if handle.id in p["title"]], "a reset case is not dead"
         engine.go_on()
         await lab.resolve(detection)
         assert (await again.result())["outcome"] == "restored"
@@ -278,7 +280,7 @@ async def test_a_reset_to_the_start_of_a_case_whose_change_stands_forgets_nothin
     async with labs.running_worker(lab.parts()), ended(lab) as cases:
         await start_guard(lab)
         await measured(lab)
-        engine.stop()
+        await hang(lab, engine)
         detection = lab.hang(engine)
         handle = await lab.start(detection)
         cases.append(handle)
