@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -38,6 +39,7 @@ class Reaped(Model):
 
     receipts: tuple[str, ...]
     told: str
+    left: Recovered = Recovered(standing=(), owners={}, targets={})
 
 
 class ReaperActivities:
@@ -51,15 +53,8 @@ class ReaperActivities:
     @activity.defn(name="recover_domain")
     async def recover(self, domain: str) -> Recovered:
         """What stands in the domain by the journal: a Guard that lost its state must not think that nothing does."""
-        standing: dict[str, StandingReceipt] = {}
-        owners: dict[str, str] = {}
-        targets: dict[str, Target] = {}
         with port_failures():
-            for receipt in await self._journal.standing(domain):
-                rid = f"{receipt.case}/{receipt.step_id}"
-                owners[rid], targets[rid] = receipt.case_workflow_id, Target.of(receipt.target_id)
-                standing[rid] = counted(rid, receipt, standing.get(rid))
-        return Recovered(standing=tuple(standing.values()), owners=owners, targets=targets)
+            return counted_all(await self._journal.standing(domain))
 
     @activity.defn(name="describe_holder")
     async def describe(self, req: ReapRequest) -> Holder:
@@ -89,6 +84,11 @@ class ReaperActivities:
                 f"- {r.lever} on {r.target_id}: {r.before} became {r.after}; take it back with `interlock undo {r.id}`"
                 for r in left
             ] or ["- nothing that the journal knows of"]
+            lines += [
+                f"- once that is taken back or yours for good, signal `settled` to guard:{req.domain} with {rid!r}: "
+                "until then it counts, and Interlock leaves its target alone"
+                for rid in dict.fromkeys(f"{r.case}/{r.step_id}" for r in left if r.domain == req.domain)
+            ]
             told = await self._notify.tell(
                 f"reaped/{req.workflow_id}/{req.run_id}",
                 f"{req.workflow_id} ended without giving domain {req.domain} back",
@@ -96,7 +96,23 @@ class ReaperActivities:
             )
             for receipt in left:
                 await self._journal.settle(receipt.id, "adopted", f"people, told as {told.reference}")
-        return Reaped(receipts=tuple(r.id for r in left), told=told.reference)
+        return Reaped(
+            receipts=tuple(r.id for r in left),
+            told=told.reference,
+            left=counted_all([r for r in left if r.domain == req.domain]),
+        )
+
+
+def counted_all(receipts: Sequence[Receipt]) -> Recovered:
+    """What stands by these receipts, step by step."""
+    standing: dict[str, StandingReceipt] = {}
+    owners: dict[str, str] = {}
+    targets: dict[str, Target] = {}
+    for receipt in receipts:
+        rid = f"{receipt.case}/{receipt.step_id}"
+        owners[rid], targets[rid] = receipt.case_workflow_id, Target.of(receipt.target_id)
+        standing[rid] = counted(rid, receipt, standing.get(rid))
+    return Recovered(standing=tuple(standing.values()), owners=owners, targets=targets)
 
 
 def counted(rid: str, receipt: Receipt, before: StandingReceipt | None) -> StandingReceipt:

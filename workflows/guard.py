@@ -18,7 +18,7 @@ from runbooks.base import Model, Seconds
 from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Answer, GuardState, News, Release, Ticket
 from workflows.loose import NOTHING, opened
-from workflows.retries import QUICK
+from workflows.retries import LOOK, QUICK
 
 CONTINUE_AFTER = 500
 """Requests and signals handled in one run before it continues as new: far from the server's 2,000 updates."""
@@ -53,6 +53,9 @@ class Guard:
                 ReaperActivities.recover, start.domain, **QUICK, summary="What stands here by the journal?"
             )
             self._state.recover(found)
+            if found.standing:
+                # The Guard before this one may have granted a moment ago: facts from before now are of another world.
+                self._state.last_change_at = workflow.now()
             self._ready = True
         due: datetime | None = None
         while True:
@@ -108,10 +111,12 @@ class Guard:
         held = [(lock.workflow_id, lock.run_id)] if lock else []
         owners = sorted({(o, "") for o in self._state.owners.values()})
         for owner, run in held + [o for o in owners if o[0] not in {h[0] for h in held}]:
+            # Counted as well: a day of looks fills a history, and a Guard that the server ends for it forgets a halt.
+            self._handled += 1
             found: Holder = await workflow.execute_activity_method(
                 ReaperActivities.describe,
                 ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run),
-                **QUICK,
+                **LOOK,
                 summary=f"Is {owner} still open?",
             )
             if found.state != "closed":
@@ -124,13 +129,16 @@ class Guard:
             reaped = await workflow.execute_activity_method(
                 ReaperActivities.reap,
                 ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run),
-                **QUICK,
+                **LOOK,
                 summary=f"Tell people what {owner} left standing",
             )
             workflow.logger.warning("reaped %s: %s", owner, reaped.told)
             if mine:
                 # Whatever came meanwhile (a late release, a retry of its last question): dirty must never stay for ever.
                 self._state.dirty = None
+                # What it applied and never reported stands, and counts like everything that stands.
+                self._state.recover(reaped.left)
+                self._state.last_change_at = workflow.now()
                 if self._state.lock is not None and self._state.lock.workflow_id == owner:
                     self._state.give_up(owner)
             # What it left stands on, owned by the people who were told, until one of them undoes or settles it.

@@ -9,7 +9,7 @@ from temporalio.common import RetryPolicy
 
 
 class Local(TypedDict):
-    """Options of a local activity."""
+    """Options of an activity that is given up in the end."""
 
     start_to_close_timeout: timedelta
     schedule_to_close_timeout: timedelta
@@ -43,7 +43,13 @@ QUICK = Remote(
     start_to_close_timeout=_s(10),
     retry_policy=RetryPolicy(initial_interval=_s(0.5), maximum_interval=_s(30)),
 )
-"""Must happen in the end, however long the other side is away: journal, page, reaper."""
+"""Must happen in the end, however long the other side is away: journal, page."""
+LOOK = Local(
+    start_to_close_timeout=_s(10),
+    schedule_to_close_timeout=_s(60),
+    retry_policy=RetryPolicy(initial_interval=_s(0.5), maximum_interval=_s(10)),
+)
+"""The Guard's look after its holders, made again at the next look: nothing else of the Guard may wait for it."""
 ACT = Remote(
     start_to_close_timeout=_s(15),
     retry_policy=RetryPolicy(maximum_attempts=6, initial_interval=_s(0.3), maximum_interval=_s(5)),
