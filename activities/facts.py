@@ -94,7 +94,8 @@ class Gatherer:
                 if g.ok
                 else f"{target.endpoint} gave no token: {g.why}"
             )
-            return Known(value=FaultNow(holds=not g.ok, detail=detail), observed_at=max(began, g.observed_at))
+            # The watcher's look is older than the question: stamped as now, it could be from before the last change.
+            return Known(value=FaultNow(holds=not g.ok, detail=detail), observed_at=min(began, g.observed_at))
         if target.kind is TargetKind.SERVICE and target.service is not None:
             state = await pools()
             if isinstance(state, Unknown):

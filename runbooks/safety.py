@@ -158,8 +158,16 @@ def _answering(q: Question, f: Facts, gate: str, state: PoolState) -> int | Gate
         return _unknown(q, gate, f"how many endpoints of {state.pool} answer", Unknown(why="they could not be probed"))
     assert isinstance(q.change, Change)
     down = q.change.blast.endpoints_down.get(state.pool, 0)
-    sick = isinstance(q.step.step, IsolateEndpoint) and isinstance(f.fault, Known) and f.fault.value.holds
-    # The endpoint that is taken out gave no token just now, so it was not among those that answer.
+    step = q.step.step
+    # By default the fault of an endpoint is that it gave no token just now: then it is not among those that answer. By a
+    # runbook's own criterion (bad output) or on another target the one that is taken out may well be one of them.
+    sick = (
+        isinstance(step, IsolateEndpoint)
+        and q.step.healthy is None
+        and q.target.endpoint == step.endpoint
+        and isinstance(f.fault, Known)
+        and f.fault.value.holds
+    )
     return state.answering - (0 if sick else down)
 
 

@@ -262,6 +262,16 @@ def test_a_denial_by_a_known_fact_is_not_worth_asking_again() -> None:
     assert not judge(q, facts(fault=Unknown(why="gone"))).may_pass
 
 
+def test_an_endpoint_that_gives_tokens_counts_as_lost_when_it_is_taken_out_for_another_reason() -> None:
+    """Bad output is still output: the last endpoint that answers must not be isolated because its canary fails."""
+    by_canary = STEP.model_copy(update={"healthy": Criterion(indicator="canary_pass", above=1.0)})
+    only_it_answers = facts(pools=known({"pool-a": pool("pool-a", answering=1, load=0.0, endpoints=2)}))
+    assert said("G5", question(step=by_canary), only_it_answers)[0] == "deny"
+    other = Target(cluster="lab", service="pool-a")
+    assert said("G5", question(target=other), only_it_answers)[0] == "deny"
+    assert said("G5", question(), only_it_answers)[0] == "allow"
+
+
 def test_the_worst_gate_counts_and_every_gate_answers() -> None:
     """deny > hold > ask > allow; an SRE sees all reasons."""
     held = facts(fault=known(FaultNow(holds=False, detail="ok")))
