@@ -108,6 +108,11 @@ class TrafficActivities:
             return ReadBack(state="unknown", why=now.why)
         found = {k: now.value.settings.get(k) for k in apply.change.after}
         receipt = self._receipt(apply)
+        if found == apply.change.after and now.value.permit_id != apply.permit.id:
+            # Somebody else set the same: a receipt for it would one day take back what was never ours.
+            return ReadBack(
+                state="unknown", why=f"the settings are those of the change, set by {now.value.permit_id!r}"
+            )
         if found == apply.change.after:
             with port_failures():
                 await self._journal.receive(receipt)

@@ -22,7 +22,7 @@ from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt
 
 T = TypeVar("T")
-INTENDED, STANDING = "intended", "standing"
+INTENDED, STANDING, NOT_STANDING = "intended", "standing", "not_standing"
 
 
 class SqlJournal:
@@ -51,7 +51,7 @@ class SqlJournal:
     async def receive(self, receipt: Receipt) -> None:
         """At the act: the intent becomes standing. A receipt that is written already stays as it is."""
         row = _row(receipt, STANDING)
-        intent = (receipts.c.permit_id == receipt.permit_id) & (receipts.c.state == INTENDED)
+        intent = (receipts.c.permit_id == receipt.permit_id) & receipts.c.state.in_((INTENDED, NOT_STANDING))
         if not await self._update(update(receipts).where(intent).values(row)):
             await self._add(row)
 
@@ -65,8 +65,11 @@ class SqlJournal:
         return False
 
     async def receipt(self, permit_id: str) -> Receipt | None:
-        """The receipt of a permit that acted; None for an intent, too."""
-        acted = (receipts.c.permit_id == permit_id) & (receipts.c.state != INTENDED)
+        """The receipt of a permit that acted; None for an intent, too, and for one that was refused.
+
+        A worker that dies between writing down a refusal and saying it must not be told next time that it had acted.
+        """
+        acted = (receipts.c.permit_id == permit_id) & receipts.c.state.not_in((INTENDED, NOT_STANDING))
         return await self._run(lambda connection: _find(connection, acted))
 
     async def receipt_by_id(self, receipt_id: str) -> Receipt | None:
