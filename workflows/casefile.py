@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -77,9 +77,12 @@ class CaseFile:
     def judged(self, step: str, purpose: str, result: CheckResult) -> None:
         """Keeps a verdict; the same verdict of the same gates again is kept once."""
         guard = f"{result.guard}: {result.guard_why}" if result.guard != "none" else ""
-        self.record.verdicts.append(
-            Judged(at=workflow.now(), step=step, purpose=purpose, verdict=result.verdict, guard=guard)
-        )
+        new = Judged(at=workflow.now(), step=step, purpose=purpose, verdict=result.verdict, guard=guard)
+        last = self.record.verdicts[-1] if self.record.verdicts else None
+        if last is not None and result.guard != "permit" and last.like(new):
+            self.record.verdicts[-1] = new  # held for an hour: a record that grew with it could not be written at last
+            return
+        self.record.verdicts.append(new)
         self.note(
             f"gates: {result.verdict.outcome}", f"{step} ({purpose}): {result.verdict.because()}; {guard}".rstrip("; ")
         )
@@ -213,8 +216,8 @@ class CaseFile:
             return False
         return True
 
-    async def safe_point(self) -> Stop | None:
-        """Between two acts: hear people, merge alerts; while a person has the case, wait for him."""
+    async def safe_point(self, taken: Callable[[], Awaitable[None]] | None = None) -> Stop | None:
+        """Between two acts: hear people, merge alerts; while a person has the case, wait for him, after `taken`."""
         while True:
             if self.bell > self.heard:
                 await self.attest()
@@ -224,6 +227,8 @@ class CaseFile:
                 return "aborted"
             if self.taken_by:
                 self.show("taken_over")
+                if taken is not None:
+                    await taken()
                 await self.wait(3600, f"{self.taken_by} has this case", lambda: not self.taken_by)
                 self.news.clear()
                 continue

@@ -177,7 +177,10 @@ class Increments:
         """Gives the lock back, and says what of this step now stands."""
         case = self.case
         assert case.record.target is not None
-        rid = f"{case.record.case}/{step.id}"
+        # A new plan may have a step of the same id: what stands of the first must not be dropped with the second.
+        same = [s for s in case.record.steps if s.step_id == record.step_id]
+        nth = next((n for n, s in enumerate(same) if s is record), 0)
+        rid = f"{case.record.case}/{step.id}" + (f"~{nth + 1}" if nth else "")
         standing = record.standing
         target = case.record.target.id
         await case.release(

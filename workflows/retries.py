@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TypedDict
 
 from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
 
 
 class Local(TypedDict):
@@ -21,6 +22,12 @@ class Remote(TypedDict):
 
     start_to_close_timeout: timedelta
     retry_policy: RetryPolicy
+
+
+class Acting(Remote):
+    """Options of an act."""
+
+    cancellation_type: ActivityCancellationType
 
 
 def _s(seconds: float) -> timedelta:
@@ -50,9 +57,11 @@ LOOK = Local(
     retry_policy=RetryPolicy(initial_interval=_s(0.5), maximum_interval=_s(10)),
 )
 """The Guard's look after its holders, made again at the next look: nothing else of the Guard may wait for it."""
-ACT = Remote(
+ACT = Acting(
     start_to_close_timeout=_s(15),
     retry_policy=RetryPolicy(maximum_attempts=6, initial_interval=_s(0.3), maximum_interval=_s(5)),
+    # Cancel of the case: reading back beside an act that is still under way would call it not applied.
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 """The acting activity. After the last attempt the workflow reads back and pages: it never assumes."""
 SAMPLE = Remote(

@@ -38,6 +38,8 @@ UNKNOWN_AGAIN_S = 2.0
 """A fact that cannot be had now denies; it is asked for again after this, until policy's `hold_limit_s` is over."""
 
 
+KEPT_AT_MOST_S = 5.0
+"""The longest that the domain is kept for this step while it may not act yet: others, undo among them, wait for it."""
 DENIED_AT_MOST_S = 60.0
 """What is not known, or has no room at this moment, is asked again for so long; then people are told."""
 
@@ -73,12 +75,13 @@ class StepRun:
 
     async def _run(self) -> StepEnd:
         while True:
-            stop = await self.case.safe_point()
+            stop = await self.case.safe_point(self._step_back)
             if stop is not None and (ended := await self._stopped(stop)):
                 return ended
             self.case.show("checking")
             result = await self.moves.check(self.step, "act", self._increment)
             if result is None:
+                await self._step_back()
                 if not await self._hold(5, "facts or Guard could not be had"):
                     return await self._give_up("the facts that the gates need could not be had")
                 continue
@@ -98,10 +101,8 @@ class StepRun:
         outcome = result.verdict.outcome
         if result.left:
             return await self._remembered(result)
-        if self._queued and outcome != "allow":
-            # The Guard keeps the domain for this case: nobody is made to wait while it waits for people or for facts.
-            self._queued = False
-            await self.moves.release(self.step, self.record, applied=False)
+        if outcome != "allow":
+            await self._step_back()
         if outcome in ("allow", "ask") and result.complete:  # nobody is asked to approve nothing
             if self.record.standing is not None:
                 return "mitigated"
@@ -130,6 +131,13 @@ class StepRun:
             return await self._act(result, result.change)
         return await self._guarded(result)
 
+    async def _step_back(self) -> None:
+        """Gives up the place in the queue, or the domain that the Guard keeps for this case: nobody is made to wait
+        while it waits for people or for facts."""
+        if self._queued:
+            self._queued = False
+            await self.moves.release(self.step, self.record, applied=False)
+
     def _observed(self, result: CheckResult) -> StepEnd:
         would = f"would {result.verdict.outcome}: {self.step.envelope.direction}"
         self.case.note("observed", f"{would}; nothing was touched")
@@ -139,7 +147,10 @@ class StepRun:
         """The gates allow, the Guard does not yet."""
         state: Literal["waiting_domain", "holding"] = "waiting_domain" if result.guard == "queued" else "holding"
         self.case.show(state, f"The domain is not free: {details.esc(result.guard_why)}")
-        self._queued = result.guard == "queued"
+        # Still so after "not yet": once it had its turn, the Guard keeps the domain for it until it acts or gives it back.
+        self._queued = self._queued or result.guard == "queued"
+        if result.guard != "queued" and result.retry_after_s > KEPT_AT_MOST_S:
+            await self._step_back()
         if result.guard == "refused" and result.retry_after_s <= 0:
             return await self._give_up(result.guard_why)
         if not await self._hold(max(result.retry_after_s, 0.2), result.guard_why):
