@@ -58,6 +58,12 @@ class Judged(Model):
     verdict: Verdict
     guard: str = ""
 
+    def like(self, other: Judged) -> bool:
+        """The same answer of every gate to the same question; the reasons may name other figures."""
+        mine, its = ([(g.gate, g.outcome) for g in j.verdict.gates] for j in (self, other))
+        same = (self.step, self.purpose) == (other.step, other.purpose) and mine == its
+        return same and self.guard.partition(":")[0] == other.guard.partition(":")[0]
+
 
 class StepRecord(BaseModel):
     """A step as it went. `standing` is what now stands of it: before the first increment, after the last."""

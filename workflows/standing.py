@@ -21,7 +21,8 @@ RESTORES_AT_MOST = 3
 NOT_YET_AT_MOST = 10
 """Answers of the Guard with a time to ask again, before this part of a restore counts as failed."""
 LONGEST_LOOK_S = 900.0
-"""Looks grow rarer up to this, seconds: a case that stands for days must not grow its history."""
+"""Looks grow rarer up to this, seconds, and then to a twentieth of the time that the change has stood: a case that
+stands for weeks must not fill its history. News of any kind wake it earlier."""
 
 
 class Standing:
@@ -54,7 +55,7 @@ class Standing:
 
     async def _watch(self) -> Literal["aborted", "replan"] | None:
         """Returns None once the fault has been gone for `clear_for_s`: no alert fires AND it is measured gone."""
-        every = self.step.restore.every_s
+        every, since = self.step.restore.every_s, workflow.now()
         pause = every
         while True:
             stop = await self.case.safe_point()
@@ -77,7 +78,8 @@ class Standing:
             await self.case.wait(pause, f"Stands: {why}")
             self.case.news.clear()
             if self._clear_since is None:
-                pause = min(pause * 1.3, LONGEST_LOOK_S)
+                stood_s = (workflow.now() - since).total_seconds()
+                pause = min(pause * 1.3, max(LONGEST_LOOK_S, stood_s / 20))
 
     def _quiet(self) -> bool:
         """No alert fires, or its detector has said nothing for so long that only the measurement counts."""
@@ -111,6 +113,9 @@ class Standing:
         result = await self._permitted(stands, part)
         if result is None or result.permit is None or result.change is None:
             if result is not None and result.complete:
+                if part == 1.0:  # nothing is left to go back to: after a Reset the restore was done already
+                    self.record.standing = None
+                    await self.moves.release(self.step, self.record, applied=False)
                 return True
             await self.moves.release(self.step, self.record, applied=False)
             await self.case.wait(2, "Restore is not allowed yet")
