@@ -108,6 +108,23 @@ class CaseRecord(BaseModel):
     )
 
 
+LARGEST_RECORD = 1_000_000
+"""Characters. Temporal ends a workflow, unheard, that sends more than 2 MB: a long case must still close and tell people."""
+
+
+def fitting(record: CaseRecord, most: int = LARGEST_RECORD) -> str:
+    """The record as JSON, the oldest of its long lists left out until it fits. Receipts are never left out."""
+    text = record.model_dump_json()
+    if len(text.encode()) <= most:
+        return text
+    short = record.model_copy()
+    for name in ("verdicts", "timeline", "detections", "decisions"):
+        while len(text.encode()) > most and (kept := getattr(short, name)):
+            short = short.model_copy(update={name: kept[len(kept) // 2 + 1 :]})
+            text = short.model_dump_json()
+    return text
+
+
 class CaseResult(Model):
     """What the workflow returns."""
 

@@ -17,7 +17,7 @@ from runbooks.guard import News
 from runbooks.levers import Page
 from runbooks.people import Action, Attested, ClaimRequest, CloseRequest
 from runbooks.plan import TriageRequest
-from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord
+from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord, fitting
 from workflows import details
 from workflows.casefile import CLASS, LEVER, SERVICE, CaseFile
 from workflows.increments import Increments
@@ -206,12 +206,15 @@ class Remediation:
     async def _ended(self, case: CaseFile, stood: list[Standing], end: str) -> tuple[Outcome, str]:
         """An abort, or a change that could not be restored: taken back, or owned by a named person or by who was told."""
         if end == "aborted":
-            left = [s for s in stood if not await s.take_back()]
+            left = [s for s in reversed(stood) if not await s.take_back()]  # the newest first: it may lie on an older
             if not left:
                 return "aborted", f"aborted by {case.aborted_by}; nothing of it stands"
             case.record.owner = case.aborted_by
             await case.page_people("aborted", "An aborted case left changes standing", _story(case))
             return "adopted", f"aborted by {case.aborted_by}, who owns what stands"
+        if len(stood) > 1:  # people were told of the last one only
+            lines = "\n".join(f"- {s.step.step.lever}: {s.step.envelope.direction}" for s in stood)
+            case.record.owner = await case.page_people("adopted", "A case ends with several changes standing", lines)
         return "adopted", f"what stands is owned by: {case.record.owner}"
 
     async def _close(self, case: CaseFile, outcome: Outcome, why: str) -> CaseResult:
@@ -225,7 +228,7 @@ class Remediation:
             CloseRequest(
                 case=record.case,
                 workflow_id=record.workflow_id,
-                record=record.model_dump_json(),
+                record=fitting(record),
                 settle=_settled(record),
             ),
             **QUICK,
@@ -319,6 +322,10 @@ class Remediation:
             )
         except ActivityError as error:
             raise ApplicationError(str(error.cause or error), type="Refused") from error
+        if judged.accepted and claim.action == "decide":
+            # While it was judged the case may have planned again: it must not count for what waits now.
+            wrong = mismatch(claim.model_dump(), case.asked, workflow.now())
+            judged = judged.model_copy(update={"accepted": not wrong, "why": wrong})
         case.hear(judged)
         return judged
 
