@@ -227,10 +227,16 @@ class Domain(RuleBasedStateMachine):
 
     @rule(who=st.sampled_from(CASES))
     def asks_again(self, who: str) -> None:
-        """The same question: a retry."""
+        """The same question: a retry. A permit that was given back, or overtaken, is no permit any more."""
         if who in self.last:
-            req = self.last[who]
-            assert self.guard.acquire(req, self.now) == self.answers[req.key]
+            req, lock = self.last[who], self.guard.lock
+            first, again = self.answers[req.key], self.guard.acquire(req, self.now)
+            mine = lock is not None and lock.workflow_id == who
+            if first.permit is None or (mine and first.permit.epoch == self.guard.epoch):
+                assert again == first
+            else:
+                assert (again.kind, again.permit) == ("refused", None)
+            assert self.guard.lock == lock, "a retry moved the lock"
 
     @rule(who=st.sampled_from(CASES), applied=st.booleans(), left=st.booleans())
     def gives_back(self, who: str, applied: bool, left: bool) -> None:
