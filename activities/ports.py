@@ -124,7 +124,7 @@ class Journal(Protocol):
         ...
 
     async def standing(self, domain: str) -> list[Receipt]:
-        """All receipts and intents of a domain that nobody has ended, oldest first."""
+        """All receipts and intents of a domain that are in force, adopted ones too, oldest first."""
         ...
 
     async def close(self, case: str, workflow_id: str, record: str) -> None:

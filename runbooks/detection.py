@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Literal
 
@@ -133,8 +134,10 @@ def workflow_id(target: Target) -> str:
 
 
 def summary_of(target: Target) -> str:
-    """What the Temporal UI shows as a case's summary; at most 400 bytes."""
-    return f"Remediation of {target.kind.value} {target.id}"[:130]
+    """What the Temporal UI shows as a case's summary, at most 400 bytes. The UI reads it as Markdown: names of strangers
+    must not become images or links."""
+    plain = re.sub(r"[^A-Za-z0-9 .:/-]", "?", target.id)
+    return f"Remediation of {target.kind.value} {plain}"[:200]
 
 
 def guard_id(domain: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = {"workflows", "activities", "runbooks", "worker"}
 NOT_IN_WORKFLOWS = {
-    "asyncio", "datetime.now", "http", "httpx", "io", "logging", "os", "pathlib", "random", "requests", "secrets",
+    "datetime.now", "http", "httpx", "io", "logging", "os", "pathlib", "random", "requests", "secrets",
     "socket", "sqlalchemy", "subprocess", "threading", "time", "uuid", "yaml", "jinja2", "worker",
 }  # fmt: skip
 """What would make a replay differ or reach out. The parts of the workflows are passed through the sandbox (ADR 0003)."""

@@ -25,6 +25,7 @@ COMMANDS = {
     "worker": "worker",
     "detect": "detect",
     "undo": "undo",
+    "settle": "undo",
     "demo": "demo",
     "up": "demo",
 }

@@ -240,10 +240,9 @@ class CaseFile:
 
     async def page_people(self, key: str, title: str, body: str) -> str:
         """Pages, and does not go on before somebody's system has taken it. Returns its reference."""
-        target = self.record.target.id if self.record.target else self.record.workflow_id
         told = await workflow.execute_activity_method(
             CasebookActivities.tell,
-            TellRequest(dedup_key=f"{target}/{key}", title=title[:200], body=body),
+            TellRequest(dedup_key=f"{self.record.case}/{key}", title=title[:200], body=body),
             **QUICK,
             summary=f"Tell people: {title}"[:200],
         )

@@ -196,6 +196,25 @@ class Increments:
             ),
         )
 
+    async def release_uncertain(self, step: PlannedStep, change: Change) -> None:
+        """Gives the lock back after an act of which nobody knows whether it was applied: the Guard counts it as standing."""
+        record = self.case.record
+        assert record.target is not None
+        stands = StandingReceipt(
+            receipt_id=f"{record.case}/{step.id}/uncertain",
+            case=record.case,
+            lever=step.step.lever,
+            target_id=record.target.id,
+            endpoints_down=change.blast.endpoints_down,
+            share_moved=change.blast.share_moved,
+            reserved_tps=change.blast.reserved_tps,
+            since=workflow.now(),
+        )
+        release = Release(
+            case=record.case, workflow_id=record.workflow_id, applied=True, stands=stands, at=workflow.now()
+        )
+        await self.case.release(self.domain(step), release)
+
 
 def standing_receipt(rid: str, receipt: Receipt) -> StandingReceipt:
     """How the Guard counts what stands."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
@@ -74,13 +75,29 @@ class Remediation:
             case.note("input refused", refused)
         try:
             return await self._remediate(case)
+        except asyncio.CancelledError:
+            return await self._cancelled(case)
         except ActivityError as error:
+            if is_cancelled_exception(error):
+                return await self._cancelled(case)
             # What must happen could not, for good. People are told before the case ends; a lock that is still held is
             # left to the Guard, which finds the case closed and tells people what stands.
             why = f"Interlock could not go on: {error.cause or error}"
             case.note("failed", why)
             case.record.owner = await case.page_people("failed", "A case could not go on", f"{why}\n\n{_story(case)}")
             return await self._close(case, "paged", why)
+
+    async def _cancelled(self, case: CaseFile) -> CaseResult:
+        """Cancelled in Temporal: nothing more is done, but the record is written and people get what stands.
+
+        A lock that is still held is left to the Guard, which finds the case closed and tells people as well.
+        """
+        stands = [s.standing for s in case.record.steps if s.standing is not None]
+        why = "cancelled in Temporal" + (f"; {len(stands)} change(s) stand" if stands else "; nothing of it stands")
+        case.record.owner = await case.page_people(
+            "cancelled", "A case was cancelled in Temporal", f"{why}\n\n{_story(case)}"
+        )
+        return await self._close(case, "adopted" if stands else "aborted", why)
 
     async def _remediate(self, case: CaseFile) -> CaseResult:
         if await self._misdirected(case):
@@ -389,7 +406,8 @@ def _settled(record: CaseRecord) -> dict[str, str]:
     out: dict[str, str] = {}
     for step in record.steps:
         for receipt in step.receipts:
-            out[receipt.id] = "restored" if step.standing is None else "adopted"
+            gone = "undone" if step.end == "undone" else "restored"
+            out[receipt.id] = gone if step.standing is None else "adopted"
     return out
 
 

@@ -237,7 +237,7 @@ class StepRun:
         case.show("acting")
         acted = await self.moves.apply(self.step, change, result.permit)
         if acted.uncertain:
-            return await self._uncertain(acted.why)
+            return await self._uncertain(acted.why, change)
         if acted.receipt is None:
             case.note("act refused", acted.why)
             await self.moves.release(self.step, self.record, applied=False)
@@ -282,12 +282,13 @@ class StepRun:
         self.case.record.owner = await self.case.page_people(f"{self.step.id}/kept", "A change stands unproven", why)
         return "kept"
 
-    async def _uncertain(self, why: str) -> StepEnd:
+    async def _uncertain(self, why: str, change: Change) -> StepEnd:
         """Nobody knows whether it was applied. The domain is given back only once people have been told."""
         self.case.record.owner = await self.case.page_people(
             f"{self.step.id}/uncertain", f"Nobody knows whether {self.step.step.lever} was applied", why
         )
-        await self.moves.release(self.step, self.record, applied=True)
+        # Counted as if it stands: blast radius and minimum healthy must hold if it does.
+        await self.moves.release_uncertain(self.step, change)
         return "uncertain"
 
     async def _undo(self, receipt: Receipt, before: Receipt | None, why: str) -> StepEnd:

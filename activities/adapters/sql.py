@@ -22,7 +22,7 @@ from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt
 
 T = TypeVar("T")
-INTENDED, STANDING, NOT_STANDING = "intended", "standing", "not_standing"
+INTENDED, STANDING, NOT_STANDING, ADOPTED = "intended", "standing", "not_standing", "adopted"
 
 
 class SqlJournal:
@@ -96,8 +96,8 @@ class SqlJournal:
         return [Receipt.model_validate_json(text) for text in await self._texts(query)]
 
     async def standing(self, domain: str) -> list[Receipt]:
-        """The same for a whole domain: what a Guard that lost its state starts from."""
-        open_ones = (receipts.c.domain == domain) & receipts.c.state.in_((INTENDED, STANDING))
+        """The same for a whole domain, and what people own: it is in force as well. A Guard without a state starts here."""
+        open_ones = (receipts.c.domain == domain) & receipts.c.state.in_((INTENDED, STANDING, ADOPTED))
         query = select(receipts.c.receipt).where(open_ones).order_by(receipts.c.seq)
         return [Receipt.model_validate_json(text) for text in await self._texts(query)]
 

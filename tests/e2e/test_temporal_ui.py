@@ -105,7 +105,7 @@ async def test_a_person_approves_in_the_temporal_ui_and_a_wrong_decision_is_expl
         await tab.screenshot(path=shots / "1-proposal.png")
 
         for words in (
-            "weight of route chat away from chat-a",
+            "moves traffic of route chat away from chat-a",
             "weight/chat/chat-a 50 → 25",
             "1 of group sre-oncall",
             f"{datetime.fromisoformat(waiting['expires_at']):%H:%M:%S} UTC",
@@ -173,7 +173,7 @@ async def test_text_of_strangers_stays_text_on_the_page(lab: labs.Lab, ports: Po
         ):
             page = RunPage(tab, ports.ui, handle, (await handle.describe()).run_id)
             shown.append(await page.shows(words))
-            assert [await frame.locator("a, img").count() for frame in tab.frames[1:]] == [0]
+            assert {await frame.locator("a, img").count() for frame in tab.frames[1:]} == {0}
         sick.go_on()
         await lab.resolve(detection)
         assert (await asking.result())["outcome"] == "self_resolved"

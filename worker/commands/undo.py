@@ -1,4 +1,7 @@
-"""`interlock undo RECEIPT`: takes one change back from the journal alone, also while Temporal is away."""
+"""`interlock undo RECEIPT`: takes one change back from the journal alone, also while Temporal is away.
+
+`interlock settle RECEIPT`: says that a change no longer stands, or is somebody's for good: the Guard stops counting it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,19 @@ from typing import Annotated
 
 import httpx
 import typer
+from temporalio.service import RPCError
 
 from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.sql import SqlJournal
 from activities.errors import Refused
 from runbooks.change import Change, Permit, Receipt
+from runbooks.detection import guard_id
 from runbooks.planning import plan_restore
 from worker.commands.client import fail
 from worker.commands.worker import envoy_of
 from worker.doors import fleet_of
 from worker.settings import Settings, load
+from worker.temporal import TemporalAway, connect
 
 app = typer.Typer()
 ACT_WITHIN = timedelta(seconds=10)
@@ -30,13 +36,52 @@ def undo(receipt: Annotated[str, typer.Argument(help="Id of the receipt: r-…")
     typer.echo(asyncio.run(_undo(load(), receipt)))
 
 
+@app.command()
+def settle(
+    receipt: Annotated[str, typer.Argument(help="Id of the receipt: r-…")],
+    reason: Annotated[str, typer.Option(help="Why it no longer counts, e.g. put back by hand.")],
+) -> None:
+    """Stop counting a change that people own: it was put back by hand, or is meant to stay. Changes no traffic."""
+    typer.echo(asyncio.run(_settle(load(), receipt, reason)))
+
+
+async def _settle(settings: Settings, receipt_id: str, reason: str) -> str:
+    journal = SqlJournal(settings.journal_url)
+    try:
+        receipt = await _find(journal, receipt_id)
+        await journal.settle(receipt_id, "settled", reason[:200])
+        return f"{receipt_id} is settled: {reason}; {await _tell_guard(settings, receipt)}"
+    finally:
+        journal.dispose()
+
+
+async def _find(journal: SqlJournal, receipt_id: str) -> Receipt:
+    receipt = await journal.receipt_by_id(receipt_id)
+    if receipt is None:
+        raise fail(f"the journal has no receipt {receipt_id!r}; `interlock cases show` names them")
+    return receipt
+
+
+async def _tell_guard(settings: Settings, receipt: Receipt) -> str:
+    """The Guard stops counting the step's standing change. Temporal may be away: then it is said, not hidden."""
+    try:
+        async with asyncio.timeout(5):
+            client = await connect(settings.temporal)
+            handle = client.get_workflow_handle(guard_id(receipt.domain))
+            await handle.signal("settled", f"{receipt.case}/{receipt.step_id}")
+    except (TimeoutError, TemporalAway, RPCError) as error:
+        return (
+            f"the Guard of {receipt.domain} could not be told ({error}) and still counts it: "
+            f"when Temporal is back, run `interlock settle {receipt.id} --reason …`"
+        )
+    return f"the Guard of {receipt.domain} no longer counts it"
+
+
 async def _undo(settings: Settings, receipt_id: str) -> str:
     folder, admin = envoy_of(settings)
     journal = SqlJournal(settings.journal_url)
     try:
-        receipt = await journal.receipt_by_id(receipt_id)
-        if receipt is None:
-            raise fail(f"the journal has no receipt {receipt_id!r}; `interlock cases show` names them")
+        receipt = await _find(journal, receipt_id)
         state = await journal.state(receipt_id)
         if state in ("undone", "restored"):
             return f"{receipt_id} is {state} already; nothing was changed"
@@ -44,7 +89,8 @@ async def _undo(settings: Settings, receipt_id: str) -> str:
             traffic = EnvoyTraffic(fleet_of(settings), folder, admin, http)
             change = await take_back(traffic, receipt)
         await journal.settle(receipt_id, "undone", "interlock undo")
-        return f"undone: {', '.join(f'{k} is {v} again' for k, v in change.after.items())}"
+        told = await _tell_guard(settings, receipt)
+        return f"undone: {', '.join(f'{k} is {v} again' for k, v in change.after.items())}; {told}"
     finally:
         journal.dispose()
 
