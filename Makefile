@@ -25,6 +25,7 @@ check: .venv/.synced ## style, types, direction of imports, catalogue
 	.venv/bin/interlock runbook check
 
 histories: .venv/.synced ## record tests/histories/ anew
+	rm -f tests/histories/*.json
 	.venv/bin/python -m tests.run tests/scenarios --record-histories
 
 format:

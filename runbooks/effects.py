@@ -33,13 +33,20 @@ def judge_effect(
         return Effect(outcome="worse", why="; ".join(worse), samples=tuple(samples))
     lacking = [why for c in criteria if (why := _lacking(verify, c, _readings(c, samples, since)))]
     if not lacking:
-        held = ", ".join(f"{c.indicator} {_words(c)}" for c in criteria)
-        return Effect(outcome="better", why=f"held for {verify.soak_s:g} s: {held}", samples=tuple(samples))
+        held = ", ".join(f"{c.indicator} {_last(_readings(c, samples, since))} ({_words(c)})" for c in criteria)
+        # An increment on the way proves less than a step, and says so.
+        proven = "no worse than before it" if baseline else "held"
+        return Effect(outcome="better", why=f"{proven} for {verify.soak_s:g} s: {held}", samples=tuple(samples))
     late = (now - since).total_seconds() >= verify.deadline_s
     why = "; ".join(lacking)
     if late:
         return Effect(outcome="cannot_tell", why=f"after {verify.deadline_s:g} s: {why}", samples=tuple(samples))
     return Effect(outcome="pending", why=why, samples=tuple(samples))
+
+
+def _last(readings: Sequence[Sample]) -> str:
+    value = _value(readings[-1]) if readings else None
+    return "unknown" if value is None else f"{value:.3g}"
 
 
 def _eased(criterion: Criterion, baseline: Mapping[str, float]) -> Criterion:

@@ -48,7 +48,7 @@ def plan(
     found = library.pick(failure_class, target.kind)
     because = (
         f"{failure_class} by rule {classification.rule} ({classification.confidence:.0%}); "
-        f"the fault began {max(0.0, (now - detection.started_at).total_seconds()):.0f} s before"
+        f"the fault began {max(0.0, (now - detection.started_at).total_seconds()):.0f} s before this plan"
     )
     if not fleet.has(target):
         return _page_only(

@@ -7,14 +7,14 @@ unless policy lists the gate in `ask_on_unknown`. A new gate is one function app
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
 from runbooks.base import Model
 from runbooks.change import CannotPlan, Change, NothingToDo
 from runbooks.detection import Target
-from runbooks.facts import Facts, GuardView, Known, PoolState, Unknown
+from runbooks.facts import Facts, GuardView, Known, PoolState, StandingReceipt, Unknown
 from runbooks.fleet import Fleet
 from runbooks.levers import IsolateEndpoint
 from runbooks.plan import GateVerdict, PlannedStep, Verdict
@@ -93,6 +93,11 @@ def g1_freshness(q: Question, f: Facts) -> GateVerdict:
     return _say("G1", "allow", f"evidence {max(age, 0):.1f} s old, facts {facts_age:.1f} s (limit {bound:.0f} s)")
 
 
+def _named(standing: Sequence[StandingReceipt]) -> str:
+    """What stands already, so that a person sees what counts against him."""
+    return f" ({', '.join(f'{s.lever} on {s.target_id} stands' for s in standing[:3])})" if standing else ""
+
+
 def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
     """Absolute count and share, standing receipts included: a drain too wide took every backend in oai-2024-05-21."""
     if not isinstance(q.change, Change) or q.purpose != "act":
@@ -114,7 +119,9 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
         down = count + sum(s.endpoints_down.get(pool, 0) for s in standing)
         if down > limits.max_endpoints_down:
             return _say(
-                "G2", "deny", f"{down} endpoints of {pool} would be out; the limit is {limits.max_endpoints_down}"
+                "G2",
+                "deny",
+                f"{down} endpoints of {pool} would be out; the limit is {limits.max_endpoints_down}{_named(standing)}",
             )
         if down / len(found.endpoints) > limits.max_share_down + 1e-9:
             return _say(
@@ -129,7 +136,11 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
                 "G2", "deny", f"{share:.0%} of {route} at once; the largest increment is {limits.largest_increment:.0%}"
             )
         if total > limits.largest_share + 1e-9:
-            return _say("G2", "deny", f"{total:.0%} of {route} would be moved; the limit is {limits.largest_share:.0%}")
+            return _say(
+                "G2",
+                "deny",
+                f"{total:.0%} of {route} would be moved; the limit is {limits.largest_share:.0%}{_named(standing)}",
+            )
     if blast.refused_share > limits.largest_increment + 1e-9:
         return _say(
             "G2",

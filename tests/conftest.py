@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
-from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from tests import histories
@@ -18,18 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-histories", action="store_true", help="write tests/histories/ anew")
 
 
-Keep = Callable[[WorkflowHandle[Any, Any], str], Awaitable[None]]
-
-
-@pytest.fixture
-def keep(request: pytest.FixtureRequest) -> Keep:
-    """Keeps a finished case's history under a scenario's name, when asked to."""
-
-    async def kept(handle: WorkflowHandle[Any, Any], name: str) -> None:
-        if request.config.getoption("--record-histories"):
-            await histories.keep(handle, name)
-
-    return kept
+@pytest.fixture(autouse=True)
+def _recording(request: pytest.FixtureRequest) -> None:
+    """Says which test runs, so that its cases can be kept."""
+    if request.config.getoption("--record-histories"):
+        histories.running = request.node.originalname
 
 
 @pytest.fixture(scope="session")

@@ -293,9 +293,7 @@ async def answers(http: httpx.AsyncClient, engine: Engine) -> bool:
 
 
 @asynccontextmanager
-async def temporal_server(
-    folder: Path, *more: str, ui_port: int | None = None
-) -> AsyncIterator[WorkflowEnvironment]:
+async def temporal_server(folder: Path, *more: str, ui_port: int | None = None) -> AsyncIterator[WorkflowEnvironment]:
     """A real dev server on a file, with our search attributes and timers that fire on time; with the UI on `ui_port`."""
     server = await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
@@ -317,7 +315,9 @@ async def temporal_server(
 
 
 @asynccontextmanager
-async def running_lab(folder: Path, server: WorkflowEnvironment, per_pool: int = 3, load: float = 10.0) -> AsyncIterator[Lab]:
+async def running_lab(
+    folder: Path, server: WorkflowEnvironment, per_pool: int = 3, load: float = 10.0
+) -> AsyncIterator[Lab]:
     """The lab with a steady load through Envoy, `load` requests per second."""
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:

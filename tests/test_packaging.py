@@ -41,7 +41,11 @@ def test_a_workflow_module_imports_no_clock_no_chance_and_no_io(path: Path) -> N
             else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         )  # fmt: skip
         found |= {n for name in names for n in (name, name.split(".")[0])}
-        if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"} and isinstance(node.value, ast.Name):
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in {"now", "utcnow", "today"}
+            and isinstance(node.value, ast.Name)
+        ):
             found |= {"datetime.now"} if node.value.id in {"datetime", "date"} else set()
 
     assert found & NOT_IN_WORKFLOWS == set()

@@ -83,9 +83,10 @@ class CaseFile:
             self.record.verdicts[-1] = new  # held for an hour: a record that grew with it could not be written at last
             return
         self.record.verdicts.append(new)
-        self.note(
-            f"gates: {result.verdict.outcome}", f"{step} ({purpose}): {result.verdict.because()}; {guard}".rstrip("; ")
-        )
+        if result.guard not in ("none", "permit"):
+            self.note(f"no permit yet ({result.guard})", f"{step} ({purpose}): {result.guard_why}")
+            return
+        self.note(f"gates: {result.verdict.outcome}", f"{step} ({purpose}): {result.verdict.because()}")
 
     # --- detections ------------------------------------------------------------------------------------------------
 

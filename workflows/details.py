@@ -108,7 +108,7 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
         *first_change(result.change),
         f"**Who**: {rights.quorum} of group {esc(rights.group)}. {unverified}"
         + (f" Approved so far: {esc(', '.join(approved))}." if approved else ""),
-        f"**Until**: {pending.expires_at:%H:%M:%S} UTC. Then people are told, and nothing is changed.",
+        f"**Until**: {pending.expires_at:%H:%M:%S} UTC. Then people are told, and nothing more is changed.",
         "**How**: *More Actions → Send a Signal → `decide`* with this JSON, or `reject`. Then press R.",
         "",
         "```json",

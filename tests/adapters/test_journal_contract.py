@@ -226,7 +226,7 @@ async def test_what_was_acknowledged_survives_a_kill_in_mid_write(tmp_path: Path
     """SIGKILL while it writes: each acknowledged receipt is there, nothing is half there, and writing goes on."""
     path = tmp_path / "journal.db"
     for round_ in range(3):
-        child = subprocess.Popen(  # noqa: ASYNC220 (the test waits for it anyway)
+        child = subprocess.Popen(
             [sys.executable, "-c", _WRITER.format(root=str(ROOT)), str(path)], stdout=subprocess.PIPE, cwd=ROOT
         )
         assert child.stdout is not None

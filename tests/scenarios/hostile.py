@@ -27,6 +27,7 @@ from runbooks.claims import SignedClaim, sign
 from runbooks.detection import Detection, guard_id
 from runbooks.people import Attested
 from runbooks.policy import ClassPolicy, Policy
+from tests import histories
 from tests import lab as labs
 
 Handle = WorkflowHandle[Any, Any]
@@ -171,6 +172,7 @@ async def ended(lab: labs.Lab) -> AsyncIterator[list[Handle]]:
             newest = lab.client.get_workflow_handle(handle.id)
             if (await newest.describe()).status is WorkflowExecutionStatus.RUNNING:
                 await newest.terminate("end of the test")
+            await histories.keep_chosen(newest)
         await clean(lab, *(h.id for h in cases))
 
 
@@ -180,8 +182,9 @@ async def clean(lab: labs.Lab, *workflow_ids: str) -> None:
         await lab.client.get_workflow_handle(guard_id(labs.CLUSTER)).terminate("end of the test")
     journal = SqlJournal(lab.journal_url)
     try:
-        for workflow_id in set(workflow_ids):
-            for receipt in await journal.unsettled(workflow_id):
+        # What people own counts until somebody settles it, as `interlock settle` does.
+        for receipt in await journal.standing(labs.CLUSTER):
+            if receipt.case_workflow_id in workflow_ids:
                 await journal.settle(receipt.id, "undone", "end of the test")
     finally:
         journal.dispose()

@@ -11,6 +11,7 @@ from activities.adapters.sql import SqlJournal
 from runbooks.detection import guard_id
 from runbooks.facts import GuardView
 from runbooks.fleet import Fleet
+from tests import histories
 from tests import lab as labs
 from worker.commands import undo
 from worker.settings import EnvoySettings, Settings, TemporalSettings
@@ -40,6 +41,7 @@ async def test_a_case_that_is_cancelled_in_temporal_is_recorded_and_its_change_c
         receipt = status["record"]["steps"][0]["receipts"][0]["id"]
         await handle.cancel()
         result = await handle.result()
+        await histories.keep_chosen(handle)
 
         assert (result["outcome"], result["restored"]) == ("adopted", False)
         assert any("cancelled" in page["title"] for page in lab.pages())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 
+from tests import histories
 from tests import lab as labs
-from tests.conftest import Keep
 
 
 async def weights(lab: labs.Lab) -> dict[str, int]:
@@ -29,9 +29,7 @@ async def lose(lab: labs.Lab, *names: str) -> None:
         await labs.until(gone, f"{name} refuses connections")
 
 
-async def test_a_pool_that_lost_engines_is_rerouted_in_increments_after_approval_and_ramped_back(
-    lab: labs.Lab, keep: Keep
-) -> None:
+async def test_a_pool_that_lost_engines_is_rerouted_in_increments_after_approval_and_ramped_back(lab: labs.Lab) -> None:
     """Ask → a person approves by signal → two increments, each verified → engines back → ramped restore."""
     async with labs.running_worker(lab.parts()):
         await lose(lab, "a0", "a1")
@@ -52,7 +50,7 @@ async def test_a_pool_that_lost_engines_is_rerouted_in_increments_after_approval
         await lab.heal()
         await lab.resolve(detection)
         result = await handle.result()
-        await keep(handle, "engine-crash-approved-restored")
+        await histories.keep_chosen(handle)
 
         assert (result["outcome"], result["lever"]) == ("restored", "reroute_traffic")
         assert await weights(lab) == {"chat-a": 50, "chat-b": 50}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from tests import histories
 from tests import lab as labs
-from tests.conftest import Keep
 
 
-async def test_a_hung_engine_is_isolated_unattended_verified_and_restored_when_it_goes_on(
-    lab: labs.Lab, keep: Keep
-) -> None:
+async def test_a_hung_engine_is_isolated_unattended_verified_and_restored_when_it_goes_on(lab: labs.Lab) -> None:
     """The main job: detection → gates → Guard → Envoy changed → verified → stands → restored → closed."""
     sick = lab.engines["a0"]
     async with labs.running_worker(lab.parts()):
@@ -22,7 +20,7 @@ async def test_a_hung_engine_is_isolated_unattended_verified_and_restored_when_i
         sick.go_on()
         await lab.resolve(detection)
         result = await handle.result()
-        await keep(handle, "engine-hang-restored")
+        await histories.keep_chosen(handle)
 
         assert (result["outcome"], result["lever"], result["restored"]) == ("restored", "isolate_endpoint", True), (
             status
