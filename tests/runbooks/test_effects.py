@@ -47,7 +47,7 @@ def test_better_when_everything_held_for_the_soak() -> None:
     found = judge(readings("route_generation", 1, 1, 1, 1), readings("error_rate", 0, 0, 0.05, 0))
 
     assert found.outcome == "better"
-    assert "error_rate <= 0.05" in found.why
+    assert "error_rate 0 (<= 0.05)" in found.why
 
 
 def test_pending_while_one_criterion_still_soaks() -> None:
