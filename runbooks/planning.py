@@ -6,10 +6,11 @@ through to the next step, as it would when a gate refuses it. When nothing is le
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,7 +18,7 @@ from runbooks.base import digest
 from runbooks.detection import Detection, Target
 from runbooks.fleet import Fleet, Pool
 from runbooks.increments import completes, plan_change
-from runbooks.levers import Page, Step
+from runbooks.levers import LEVERS, Page, Step
 from runbooks.plan import Classification, IndicatorQuery, Plan, PlannedStep
 from runbooks.policy import Policy
 from runbooks.reach import envelope_of, pools_touched, targets_of
@@ -90,6 +91,18 @@ def planned_steps(
     return steps, problems
 
 
+def known_parameters(lever: str) -> list[str]:
+    """Parameter names of a lever; empty for a lever that there is none of."""
+    models = get_args(get_args(Step)[0])
+    return [n for m in models if m.model_fields["lever"].default == lever for n in m.model_fields if n != "lever"]
+
+
+def near(name: str, names: Sequence[str]) -> str:
+    """`; did you mean …?` when one of the names is like it, else all of them."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+
+
 def _gravest(detections: Sequence[Detection]) -> Detection:
     firing = [d for d in detections if d.status == "firing"] or list(detections)
     return max(firing, key=lambda d: (d.severity.rank, d.observed_at, d.key))
@@ -137,8 +150,14 @@ def _planned(case: _Case, index: int, spec: StepSpec, healthy: Criterion | None)
         step = _STEP.validate_python({**values, "lever": spec.lever})
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "union_tag_invalid":
+            raise RenderError(
+                (*where, "lever"), f"there is no lever {spec.lever!r}{near(spec.lever, LEVERS)}"
+            ) from error
         field = [str(part) for part in first["loc"] if part != spec.lever]
         message = first["msg"][0].lower() + first["msg"][1:]
+        if first["type"] == "extra_forbidden" and field:
+            message = f"unknown parameter{near(field[-1], known_parameters(spec.lever))}"
         raise RenderError((*where, "with", *field), f"{spec.lever}: {message}") from error
     touched = pools_touched(step, case.fleet, where)
     targets = targets_of(step, touched)

@@ -32,6 +32,13 @@ def test_every_scenario_has_a_history() -> None:
     assert {p.stem for p in KEPT} == set(CHOSEN.values())
 
 
+def test_no_case_is_longer_than_2000_events() -> None:
+    """The bound of the design: a replay stays quick and the server's limits far away."""
+    lengths = {p.stem: len(json.loads(p.read_text())["events"]) for p in KEPT}
+
+    assert max(lengths.values()) <= 2000, lengths
+
+
 @pytest.mark.parametrize("path", KEPT, ids=lambda p: p.stem)
 async def test_a_kept_history_replays(path: Path) -> None:
     """A case that was opened by the last release goes on under this one."""

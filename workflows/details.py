@@ -97,7 +97,7 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
     """What people are asked, the exact JSON to send included."""
     step_id, plan = json.dumps(pending.step, ensure_ascii=False), json.dumps(pending.digest)
     unverified = (
-        "One decision counts, even when Temporal does not verify its sender (policy)."
+        "Anybody who reaches this UI can decide: policy counts one decision here whose sender is not verified."
         if rights.accept_unverified and rights.quorum == 1
         else "The sender must be verified: by Temporal's login, or with `interlock approve`."
     )

@@ -239,10 +239,10 @@ class Story:
         page = f"{self.plant.ui_url}/namespaces/default/workflows/{self.case.replace('/', '%2F')}"
         self.plant.view.ask = (
             f"{waiting['step']} waits for your approval.\n"
-            f"1. Open {page}\n"
+            f"1. Open {page}; the tab User Metadata shows what is proposed and why\n"
             "2. More Actions → Send a Signal → choose `decide`\n"
             f"3. Paste as Data:  {json.dumps(answer, ensure_ascii=False)}\n"
-            "4. Submit. (The editor may swallow the first click: click once more.)"
+            "4. Submit. (The editor may swallow the first click: click once more.) The gates are asked again before anything moves."
         )
         for line in self.plant.view.ask.splitlines():
             self.plant.view.say(line)
