@@ -187,7 +187,10 @@ def test_a_value_with_braces_is_not_rendered_again() -> None:
             {"route": "chat", "away_from": "pool-a", "keep": 2},
             "steps.0.with.keep: reroute_traffic: input should be less",
         ),
-        ({"route": "chat", "away_from": "pool-a", "kep": 0}, "steps.0.with.kep: reroute_traffic: unknown parameter; did you mean keep?"),
+        (
+            {"route": "chat", "away_from": "pool-a", "kep": 0},
+            "steps.0.with.kep: reroute_traffic: unknown parameter; did you mean keep?",
+        ),
         ({"route": "chat", "away_from": "lonely"}, "steps.0.with.away_from: route chat has no pool 'lonely'"),
         ({"route": "talk", "away_from": "pool-a"}, "steps.0.with.route: the fleet has no route 'talk'"),
     ],
