@@ -21,8 +21,8 @@ from runbooks.change import Change, Permit, Receipt
 from runbooks.detection import guard_id
 from runbooks.planning import plan_restore
 from worker.commands.client import fail
-from worker.commands.worker import envoy_of
 from worker.doors import fleet_of
+from worker.parts import envoy_of
 from worker.settings import Settings, load
 from worker.temporal import TemporalAway, connect
 

@@ -6,19 +6,17 @@ import asyncio
 import logging
 import signal
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import typer
 
 from activities.adapters.sql import SqlJournal
-from runbooks.library import load_library
-from worker.doors import fleet_of, notify_of, policy_of
+from worker.doors import notify_of
+from worker.parts import parts_of
 from worker.plugin import interlock_plugin
-from worker.settings import BadSettings, Settings, load
+from worker.settings import Settings, load
 from worker.telemetry import setup
-from worker.telemetry_record import recorder
 from worker.temporal import connect, register_search_attributes
-from worker.wiring import Parts, running_worker
+from worker.wiring import running_worker
 
 app = typer.Typer()
 
@@ -29,15 +27,6 @@ def worker() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs URLs, and a webhook's URL is a secret
     asyncio.run(_run(load()))
-
-
-def envoy_of(settings: Settings) -> tuple[Path, str]:
-    """Folder and admin URL of the edge. BadSettings when one is missing: there is no default place to change traffic."""
-    if settings.envoy.folder is None:
-        raise BadSettings("INTERLOCK_ENVOY__FOLDER is not set: name the folder of Envoy's xDS files")
-    if settings.envoy.admin_url is None:
-        raise BadSettings("INTERLOCK_ENVOY__ADMIN_URL is not set: acts are read back there")
-    return settings.envoy.folder, settings.envoy.admin_url
 
 
 async def _run(settings: Settings) -> None:
@@ -53,21 +42,7 @@ async def _run(settings: Settings) -> None:
         journal = SqlJournal(settings.journal_url)
         stack.callback(journal.dispose)
         stack.callback(telemetry.flush)
-        folder, admin = envoy_of(settings)
-        parts = Parts(
-            client=client,
-            fleet=fleet_of(settings),
-            policy=policy_of(settings),
-            library=load_library(settings.catalog_dir),
-            journal=journal,
-            notify=notify,
-            claim_key=settings.claim_key(),
-            envoy_folder=folder,
-            envoy_admin=admin,
-            route_urls=settings.route_urls,
-            prometheus_url=settings.prometheus_url,
-            observe=recorder(telemetry.instruments),
-        )
+        parts = parts_of(settings, client=client, journal=journal, notify=notify, telemetry=telemetry)
         async with running_worker(parts):
             logging.getLogger(__name__).info("polling %s on %s", parts.task_queue, settings.temporal.address)
             await stop.wait()

@@ -15,15 +15,13 @@ from contextlib import AsyncExitStack
 import uvicorn
 
 from activities.adapters.sql import SqlJournal
-from runbooks.library import load_library
-from worker.commands.worker import envoy_of
 from worker.doors import build_doors, fleet_of, notify_of, policy_of
+from worker.parts import parts_of
 from worker.plugin import interlock_plugin
 from worker.settings import Settings, load
 from worker.telemetry import setup
-from worker.telemetry_record import recorder
 from worker.temporal import connect, register_search_attributes
-from worker.wiring import Parts, running_worker
+from worker.wiring import running_worker
 
 
 async def serve(settings: Settings) -> None:
@@ -31,7 +29,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    fleet, policy, (folder, admin) = fleet_of(settings), policy_of(settings), envoy_of(settings)
+    fleet, policy = fleet_of(settings), policy_of(settings)
     telemetry = setup(settings.otlp_endpoint, service="interlock")
     async with AsyncExitStack() as stack:
         notify = await stack.enter_async_context(notify_of(settings))
@@ -40,20 +38,7 @@ async def serve(settings: Settings) -> None:
         journal = SqlJournal(settings.journal_url)
         stack.callback(journal.dispose)
         stack.callback(telemetry.flush)
-        parts = Parts(
-            client=client,
-            fleet=fleet,
-            policy=policy,
-            library=load_library(settings.catalog_dir),
-            journal=journal,
-            notify=notify,
-            claim_key=settings.claim_key(),
-            envoy_folder=folder,
-            envoy_admin=admin,
-            route_urls=settings.route_urls,
-            prometheus_url=settings.prometheus_url,
-            observe=recorder(telemetry.instruments),
-        )
+        parts = parts_of(settings, client=client, journal=journal, notify=notify, telemetry=telemetry)
         await stack.enter_async_context(running_worker(parts))
         doors = build_doors(
             settings, client=client, telemetry=telemetry, notify=notify, journal=journal, fleet=fleet, policy=policy

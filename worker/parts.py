@@ -1,0 +1,44 @@
+"""What a worker is made of, from the settings: the one place for `interlock worker` and for the embedded profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from temporalio.client import Client
+
+from activities.adapters.sql import SqlJournal
+from activities.ports import Notify
+from runbooks.library import load_library
+from worker.doors import fleet_of, policy_of
+from worker.settings import BadSettings, Settings
+from worker.telemetry import Telemetry
+from worker.telemetry_record import recorder
+from worker.wiring import Parts
+
+
+def envoy_of(settings: Settings) -> tuple[Path, str]:
+    """Folder and admin URL of the edge. BadSettings when one is missing: there is no default place to change traffic."""
+    if settings.envoy.folder is None:
+        raise BadSettings("INTERLOCK_ENVOY__FOLDER is not set: name the folder of Envoy's xDS files")
+    if settings.envoy.admin_url is None:
+        raise BadSettings("INTERLOCK_ENVOY__ADMIN_URL is not set: acts are read back there")
+    return settings.envoy.folder, settings.envoy.admin_url
+
+
+def parts_of(settings: Settings, *, client: Client, journal: SqlJournal, notify: Notify, telemetry: Telemetry) -> Parts:
+    """Fleet, policy and catalogue are read here, once. BadSettings or CatalogError say what is wrong with them."""
+    folder, admin = envoy_of(settings)
+    return Parts(
+        client=client,
+        fleet=fleet_of(settings),
+        policy=policy_of(settings),
+        library=load_library(settings.catalog_dir),
+        journal=journal,
+        notify=notify,
+        claim_key=settings.claim_key(),
+        envoy_folder=folder,
+        envoy_admin=admin,
+        route_urls=settings.route_urls,
+        prometheus_url=settings.prometheus_url,
+        observe=recorder(telemetry.instruments),
+    )
