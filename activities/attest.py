@@ -64,7 +64,7 @@ class AttestActivities:
         already = req.pending.already if req.pending else ()
         wrong = "" if claim.action != "decide" else mismatch(claim.model_dump(), req.pending, req.now)
         wrong = wrong or not_entitled(
-            claim.who, True, req.rights, self._groups, claim.groups, already if claim.action == "decide" else ()
+            claim.who, True, req.rights, self._groups, claim.groups, already if claim.decision == "approve" else ()
         )
         return Attested(
             event_id=0,
@@ -95,7 +95,8 @@ def judge_signal(event: HistoryEvent, req: AttestRequest, groups: Mapping[str, S
         pending: Pending | None = req.pending
         if action == "decide":
             wrong = mismatch(data, pending, req.now)
-        already = pending.already if pending and action == "decide" else ()
+        # Whoever has approved may still take it back: one person has one voice, and may say no with it.
+        already = pending.already if pending and action == "decide" and approve else ()
         wrong = wrong or not_entitled(who, verified, req.rights, groups, already=already)
     return Attested(
         event_id=event.event_id,
