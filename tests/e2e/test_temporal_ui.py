@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Locator, Page, async_playwright
 from temporalio.client import Client, WorkflowHandle
 
 from runbooks.detection import Target
@@ -43,6 +43,7 @@ class RunPage:
 
     def __init__(self, tab: Page, ui: str, handle: WorkflowHandle[Any, Any], run_id: str) -> None:
         self.tab = tab
+        self.handle = handle
         self.url = f"http://{ui}/namespaces/default/workflows/{quote(handle.id, safe='')}/{run_id}"
 
     async def shows(self, *words: str) -> str:
@@ -67,7 +68,27 @@ class RunPage:
         return last
 
     async def send_signal(self, name: str, payload: str) -> None:
-        """More Actions → Send a Signal → the handler → JSON → Submit, clicked until the dialog is gone."""
+        """More Actions → Send a Signal → the handler → JSON → Submit, until the signal is in the history.
+
+        The editor reformats on blur and moves the button, so a click can get lost; and on a busy machine the dialog can
+        stay open after its signal was sent. What counts is what the server has.
+        """
+        before = await self.signals(name)
+
+        async def sent() -> bool:
+            return await self.signals(name) > before
+
+        for _ in range(3):
+            await self._fill(name, payload)
+            submit = self.tab.locator(MODAL).locator("visible=true").filter(has_text="Submit").first
+            with contextlib.suppress(AssertionError):
+                await labs.until(lambda s=submit: self._click(s, sent), "the signal is sent", 10)  # type: ignore[misc]
+            await self.tab.reload()
+            if await sent():
+                return
+        raise AssertionError(f"three times the dialog did not send {name}")
+
+    async def _fill(self, name: str, payload: str) -> None:
         tab = self.tab
         await tab.get_by_role("button", name="More Actions").locator("visible=true").first.click()
         await tab.get_by_role("menuitem", name="Send a Signal").locator("visible=true").first.click()
@@ -77,16 +98,19 @@ class RunPage:
         await editor.click()
         await tab.keyboard.press("Control+a")  # the dialog keeps what was sent before
         await tab.keyboard.insert_text(payload)
-        submit = tab.locator(MODAL).locator("visible=true").filter(has_text="Submit")
 
-        async def gone() -> bool:
-            if await submit.count() == 0:
-                return True
-            await submit.first.click()  # the editor reformats on blur and moves the button: one click can get lost
-            await asyncio.sleep(0.5)
-            return await submit.count() == 0
+    async def _click(self, submit: Locator, sent: Callable[[], Awaitable[bool]]) -> bool:
+        if await sent():
+            return True
+        with contextlib.suppress(PlaywrightError):  # gone, or disabled while it sends
+            await submit.click(timeout=1000)
+        await asyncio.sleep(0.5)
+        return await sent()
 
-        await labs.until(gone, "the dialog closes", 20)
+    async def signals(self, name: str) -> int:
+        """Signals of this name in the case's history."""
+        events = (await self.handle.fetch_history()).events
+        return len([e for e in events if e.workflow_execution_signaled_event_attributes.signal_name == name])
 
 
 async def test_a_person_approves_in_the_temporal_ui_and_a_wrong_decision_is_explained_there(
