@@ -302,10 +302,6 @@ class GuardState(BaseModel):
             self.lock = None
             self.current = None
 
-    def forget(self, workflow_id: str) -> None:
-        """A case has closed: its answers are of no more use. Its standing receipts stay until somebody settles them."""
-        self.answers = {k: a for k, a in self.answers.items() if not k.startswith(workflow_id + "#")}
-
     def view(self, now: datetime) -> GuardView:
         """What the gates may know."""
         tries: dict[str, int] = {}

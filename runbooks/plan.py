@@ -215,7 +215,6 @@ class WatchRequest(Model):
 
     target: Target
     step: PlannedStep
-    cut: bool = Field(description="True when the target itself is out of rotation and must be probed directly.")
 
 
 class WatchResult(Model):

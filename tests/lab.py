@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,9 +26,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.adapters.sql import SqlJournal
 from activities.adapters.webhook import LogNotify
-from runbooks.detection import Detection, Target, guard_id, summary_of
+from runbooks.detection import Detection, Target, summary_of
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
-from runbooks.guard import AcquireRequest
 from runbooks.library import Library, load_library
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
 from worker.edge import envoy_command, write_edge
@@ -421,6 +418,13 @@ async def _load(lab: Lab, per_second: float) -> None:
 
 
 __all__ = [
-    "CLAIM_KEY", "CLUSTER", "AcquireRequest", "Engine", "Lab", "guard_id", "os", "policy", "running_lab",
-    "running_worker", "shutil", "temporal_server", "until",
-]  # fmt: skip
+    "CLAIM_KEY",
+    "CLUSTER",
+    "Engine",
+    "Lab",
+    "policy",
+    "running_lab",
+    "running_worker",
+    "temporal_server",
+    "until",
+]

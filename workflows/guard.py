@@ -169,12 +169,6 @@ class Guard:
         self._handled += 1
         self._state.release(release)
 
-    @workflow.signal(description="A case has closed: forget its answers.")
-    def closed(self, case_workflow_id: str) -> None:
-        """Keeps the carried state small."""
-        self._handled += 1
-        self._state.forget(case_workflow_id)
-
     @workflow.signal(description='Stop every lever of this domain: {"reason": "...", "who": "..."}')
     def halt(self, raw: RawValue = NOTHING) -> None:
         """No new permit from now on. A malformed order halts as well, decodable or not: halting is the safe side."""

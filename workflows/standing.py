@@ -89,7 +89,7 @@ class Standing:
 
     async def _look(self) -> WatchResult:
         assert self.case.record.target is not None
-        request = WatchRequest(target=self.case.record.target, step=self.step, cut=True)
+        request = WatchRequest(target=self.case.record.target, step=self.step)
         try:
             return await levers.watch(request)
         except ActivityError as error:
