@@ -16,6 +16,7 @@ from typing import Protocol
 
 from runbooks.base import Model, Time
 from runbooks.change import Change, Permit, Receipt
+from runbooks.cluster import ClusterState
 from runbooks.facts import PoolState, Settings
 from runbooks.plan import IndicatorQuery, Sample
 
@@ -48,15 +49,21 @@ class Told(Model):
     at: Time
 
 
-class Traffic(Protocol):
-    """A proxy's settings, keyed as in `runbooks/change.py`."""
+class ClusterSnapshot(Snapshot):
+    """The cluster's settings, and the state that they were read from."""
+
+    state: ClusterState
+
+
+class Actuator(Protocol):
+    """Settings of one system, keyed as in `runbooks/change.py`."""
 
     async def read(self, domain: str) -> Snapshot:
-        """What is declared (the durable files or objects) for all pools and routes of the domain."""
+        """What is declared (the durable files or objects) for all of the domain."""
         ...
 
     async def effective(self, keys: Sequence[str]) -> Settings:
-        """What the proxy really applies, by its own word (admin API). A key it does not know is absent."""
+        """What is really applied, by the system's own word. A key it does not know is absent."""
         ...
 
     async def swap(self, change: Change, permit: Permit) -> Snapshot:
@@ -65,6 +72,26 @@ class Traffic(Protocol):
         Refused: a higher epoch has written, or a setting is neither `before` nor (by this very permit) `after`.
         The same permit again, after it was applied: returns the state and writes nothing.
         """
+        ...
+
+
+class Traffic(Actuator, Protocol):
+    """A proxy, or the routes that program one."""
+
+
+class Cluster(Actuator, Protocol):
+    """The control plane that places replicas on nodes."""
+
+    async def read(self, domain: str) -> ClusterSnapshot:
+        """Settings and state at one moment. Permanent: no such domain. Retryable: the control plane does not answer."""
+        ...
+
+    async def try_node(self, node: str, pool: str, name: str) -> str | None:
+        """Puts one extra replica of the pool on a cordoned node, under this name, once; its address once it is ready."""
+        ...
+
+    async def end_try(self, pool: str, name: str) -> None:
+        """Takes that replica away. Gone already: no error."""
         ...
 
 

@@ -1,7 +1,11 @@
 """A Change is a set of actuator settings before and after: all that a lever does, undoes and restores.
 
-Keys: `weight/ROUTE/POOL` (int), `endpoint/POOL/ADDRESS` ("in" or "out"), `connections/POOL` (seconds of life, int; 0 none),
-`admit/ROUTE/TIER` (percent admitted, int).
+Keys of the proxy: `weight/ROUTE/POOL` (int), `endpoint/POOL/ADDRESS` ("in" or "out"), `connections/POOL` (seconds of life,
+int; 0 none), `admit/ROUTE/TIER` (percent admitted, int).
+Keys of the cluster: `cordon/NODE` ("on" or "off"), `pod/POOL/NAME` (uid), `replicas/POOL` (int), `image/POOL` (text),
+`env/POOL/NAME` (text), `template/POOL` (pod-template-hash), `paused/POOL` and `autoscale/POOL` ("on" or "off").
+Keys of a node: `boot/NODE` (boot id), `gpu/NODE/INDEX` (int: resets done).
+Where nobody can say beforehand what will stand there (a pod that is gone, the next boot), `after` is GONE.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from runbooks.base import Model, Time, digest
-from runbooks.facts import Settings
+from runbooks.facts import Settings, Value
 
 
 def weight_key(route: str, pool: str) -> str:
@@ -32,10 +36,80 @@ def admit_key(route: str, tier: str) -> str:
     return f"admit/{route}/{tier}"
 
 
+def cordon_key(node: str) -> str:
+    """Whether the scheduler may use the node: "on" when it may not."""
+    return f"cordon/{node}"
+
+
+def pod_key(pool: str, name: str) -> str:
+    """The uid of a pod."""
+    return f"pod/{pool}/{name}"
+
+
+def replicas_key(pool: str) -> str:
+    """Desired replicas of a pool's workload."""
+    return f"replicas/{pool}"
+
+
+def image_key(pool: str) -> str:
+    """Image of the engine's container."""
+    return f"image/{pool}"
+
+
+def env_key(pool: str, name: str) -> str:
+    """A plain environment variable of the engine's container."""
+    return f"env/{pool}/{name}"
+
+
+def template_key(pool: str) -> str:
+    """The pod template of a pool's workload, by its hash."""
+    return f"template/{pool}"
+
+
+def paused_key(pool: str) -> str:
+    """Whether the workload's rollouts are paused."""
+    return f"paused/{pool}"
+
+
+def autoscale_key(pool: str) -> str:
+    """Whether the pool's autoscaler may scale."""
+    return f"autoscale/{pool}"
+
+
+def boot_key(node: str) -> str:
+    """The boot id of a node."""
+    return f"boot/{node}"
+
+
+def gpu_key(node: str, gpu: str) -> str:
+    """How often the node's agent has reset this GPU."""
+    return f"gpu/{node}/{gpu}"
+
+
+GONE = "gone"
+"""As `after`: not what stood there before, whatever it is then."""
+ONE_WAY = frozenset({"pod", "boot", "gpu"})
+"""Families of keys that nothing puts back: an evicted pod comes back as another, a boot is never unmade."""
+
+
+def one_way(key: str) -> bool:
+    """True when no act can put this setting back to what it was."""
+    return key.partition("/")[0] in ONE_WAY
+
+
 class Blast(Model):
     """Predicted effect in serving units, counted alike for all levers."""
 
     endpoints_down: dict[str, int] = Field(default_factory=dict)
+    restarting: dict[str, int] = Field(
+        default_factory=dict,
+        description="Serving replicas, by pool, that are down until their successors serve: never counted as standing.",
+    )
+    nodes: tuple[str, ...] = Field(default=(), description="Nodes taken out of scheduling.")
+    gpus: int = Field(default=0, description="GPUs taken out, or taken more.")
+    changed: dict[str, float] = Field(
+        default_factory=dict, description="Share of a route's traffic that gets another version, by route."
+    )
     share_moved: dict[str, float] = Field(default_factory=dict)
     refused_share: float = 0.0
     reserved_tps: dict[str, float] = Field(default_factory=dict)
@@ -43,12 +117,12 @@ class Blast(Model):
     @property
     def largest_share(self) -> float:
         """The largest share of one route's traffic that is moved or refused."""
-        return max([self.refused_share, *self.share_moved.values()], default=0.0)
+        return max([self.refused_share, *self.share_moved.values(), *self.changed.values()], default=0.0)
 
     @property
     def endpoints(self) -> int:
-        """Endpoints taken out, all pools together."""
-        return sum(self.endpoints_down.values())
+        """Endpoints taken out, all pools together, those included that come back as others."""
+        return sum(self.endpoints_down.values()) + sum(self.restarting.values())
 
 
 class Change(Model):
@@ -69,6 +143,11 @@ class Change(Model):
         """The same settings, the other way: what undo and restore write."""
         return Change(before=self.after, after=self.before, last=True, note=note)
 
+    def done(self, key: str, found: Value | None) -> bool:
+        """True when `found` (None: nothing stands there) is what this change leaves under the key."""
+        wanted = self.after[key]
+        return found != self.before.get(key) if wanted == GONE and one_way(key) else found == wanted
+
 
 class NothingToDo(Model):
     """The step is already in the state that it wants."""
@@ -80,6 +159,7 @@ class CannotPlan(Model):
     """The step has no safe form now: the reason becomes a Deny."""
 
     why: str
+    lasting: bool = Field(default=False, description="Waiting a minute will not help: on to the next step at once.")
 
 
 class Permit(Model):

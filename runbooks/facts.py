@@ -7,6 +7,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import Field
 
 from runbooks.base import Model, Share, Time
+from runbooks.cluster import ClusterState
 
 T = TypeVar("T")
 
@@ -67,6 +68,8 @@ class StandingReceipt(Model):
     reserved_tps: dict[str, float] = Field(
         default_factory=dict, description="Load promised to receiving pools, tokens/s."
     )
+    nodes: tuple[str, ...] = Field(default=(), description="Nodes taken out of scheduling.")
+    gpus: int = 0
     since: Time
 
 
@@ -84,6 +87,17 @@ class GuardView(Model):
         default_factory=dict, description="Attempts by lever+target in the cooldown window."
     )
     ineffective: tuple[str, ...] = Field(default=(), description="lever+target pairs that lately did not help.")
+
+
+class Rejoin(Model):
+    """One check of a cordoned node under load: real generations by a replica that was put there for it."""
+
+    node: str
+    ok: bool
+    generations: int = Field(ge=0, description="Tokens came this often.")
+    failed: int = Field(ge=0)
+    why: str
+    observed_at: Time
 
 
 class Approval(Model):
@@ -112,6 +126,13 @@ class Facts(Model):
     skew_s: Known[float] | Unknown = Field(
         description="Detector clock minus ours, seconds; positive: the detector is ahead."
     )
+    cluster: Known[ClusterState] | Unknown | None = Field(
+        default=None, description="Nodes, pods and workloads; None: the step does not touch a cluster."
+    )
+    dependencies: Known[dict[str, float]] | Unknown | None = Field(
+        default=None, description="Headroom of what the growing pool leans on, by name; None: it leans on nothing named."
+    )
+    rejoin: Rejoin | None = Field(default=None, description="How a node did under load before it may take pods again.")
     approval: Approval | None = None
 
     @property
@@ -119,7 +140,7 @@ class Facts(Model):
         """The oldest moment that this picture rests on: `now` when nothing else is known."""
         seen = [
             f.observed_at
-            for f in (self.fault, self.before, self.pools, self.guard, self.verifier)
+            for f in (self.fault, self.before, self.pools, self.guard, self.verifier, self.cluster, self.dependencies)
             if isinstance(f, Known)
         ]
         return min([self.now, *seen])

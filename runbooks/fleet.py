@@ -17,6 +17,32 @@ class Endpoint(Model):
     node: Name | None = None
 
 
+class Workload(Model):
+    """The Deployment that runs a pool. The pool's `endpoints` then list every address that its pods may get."""
+
+    namespace: Name
+    deployment: Name
+    replicas: int = Field(ge=1, description="Replicas in normal times: shares and minimums are of these.")
+    depends_on: tuple[Name, ...] = Field(default=(), description="Names of `dependencies` that more replicas lean on.")
+
+
+class Dependency(Model):
+    """Something that more replicas load: a database, a registry, a quota of somebody else."""
+
+    name: Name
+    headroom: str = Field(min_length=1, description="PromQL of one number: how many more replicas it can take.")
+
+
+class Node(Model):
+    """A machine with GPUs. `pools` run on it; the first of them proves that it serves."""
+
+    name: Name
+    cluster: Name
+    pools: tuple[Name, ...] = Field(min_length=1)
+    gpus: int = Field(default=0, ge=0)
+    bmc: str = Field(default="", description="Base URL of its Redfish service, when it is rebooted that way.")
+
+
 class Pool(Model):
     """A model pool (a `service` target)."""
 
@@ -28,6 +54,12 @@ class Pool(Model):
     model: str = "default"
     residency: str = ""
     tenants: tuple[str, ...] = ()
+    workload: Workload | None = None
+
+    @property
+    def size(self) -> int:
+        """Endpoints in normal times."""
+        return self.workload.replicas if self.workload is not None else len(self.endpoints)
 
 
 class Route(Model):
@@ -44,6 +76,8 @@ class Fleet(Model):
 
     routes: tuple[Route, ...]
     pools: tuple[Pool, ...]
+    nodes: tuple[Node, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
 
     @model_validator(mode="after")
     def _names(self) -> Fleet:
@@ -54,7 +88,27 @@ class Fleet(Model):
             for name in route.pools:
                 if name not in known:
                     raise ValueError(f"routes.{route.name}.pools: there is no pool {name!r}; pools are {sorted(known)}")
+        clusters = {p.name: p.cluster for p in self.pools}
+        for node in self.nodes:
+            for name in node.pools:
+                if clusters.get(name) != node.cluster:
+                    raise ValueError(
+                        f"nodes.{node.name}.pools: {name!r} is not a pool of cluster {node.cluster}; "
+                        f"name pools of the node's own cluster"
+                    )
+        named = {d.name for d in self.dependencies}
+        for pool in self.pools:
+            for name in pool.workload.depends_on if pool.workload else ():
+                if name not in named:
+                    raise ValueError(
+                        f"pools.{pool.name}.workload.depends_on: there is no dependency {name!r}; "
+                        f"dependencies are {sorted(named)}"
+                    )
         return self
+
+    def node(self, name: str) -> Node | None:
+        """The node, or None when the inventory has none of this name."""
+        return next((n for n in self.nodes if n.name == name), None)
 
     def pool(self, name: str) -> Pool | None:
         """The pool, or None when the inventory has none of this name."""
@@ -70,6 +124,9 @@ class Fleet(Model):
 
     def has(self, target: Target) -> bool:
         """True when the target names something of this inventory."""
+        if target.node is not None and target.service is None:
+            node = self.node(target.node)
+            return node is not None and node.cluster == target.cluster
         if target.service is None:
             return any(p.cluster == target.cluster for p in self.pools)
         pool = self.pool(target.service)

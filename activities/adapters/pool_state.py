@@ -22,7 +22,7 @@ def pool_state(pool: Pool, looks: Sequence[Look | None], asked_tps: float | None
     served = served_tps(pool, looks)
     return PoolState(
         pool=pool.name,
-        endpoints=len(pool.endpoints),
+        endpoints=pool.size,
         in_rotation=len(looks),
         answering=answering,
         capacity_tps=(answering or 0) * pool.tokens_per_second,
