@@ -14,6 +14,7 @@ up: .venv/.engines ## the same fleet without faults
 
 test: .venv/.synced ## everything, on real parts (Debian, root)
 	bash tests/install.sh
+	.venv/bin/python -m tests.kube.build
 	$(MAKE) --no-print-directory check
 	.venv/bin/python -m tests.run $(ARGS)
 
