@@ -1,6 +1,7 @@
 """What every Traffic implementation must do, on a real proxy with real requests.
 
-A second implementation is one more entry in BENCHES: a context manager that gives a Bench.
+A second implementation is one more entry in BENCHES. What it cannot set (an HTTPRoute knows weights alone) it leaves out
+of its `families`; a test that needs a family is collected for the benches that have it, and for no other.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,10 +23,15 @@ from runbooks.change import Change, Permit
 from runbooks.facts import Settings
 from runbooks.fleet import Fleet
 from tests.adapters.envoy_lab import Upstream, envoy_lab, until
+from tests.adapters.gateway_lab import gateway_lab
 
 
 class Bench(Protocol):
-    """A proxy that serves `fleet`: domain `east` with route `chat`, `pool-a` of two endpoints and `pool-b` of one."""
+    """A proxy that serves `fleet`.
+
+    Domain `east` has route `chat`, `pool-a` of two endpoints (weight 100) and `pool-b` of one (weight 0); domain `west` has
+    route `code` and `pool-c` (weight 100). `updates` counts how often a setting's file or object was changed.
+    """
 
     fleet: Fleet
     upstreams: dict[str, Upstream]
@@ -35,20 +42,45 @@ class Bench(Protocol):
     async def hand_edit(self, settings: Settings) -> None: ...
 
 
-BENCHES: dict[str, Callable[[Path], AbstractAsyncContextManager[Bench]]] = {"envoy": envoy_lab}
-A, B, BATCH = "weight/chat/pool-a", "weight/chat/pool-b", "admit/chat/batch"
+@dataclass(frozen=True)
+class Kind:
+    """How a bench is started, what it can set, and a change in `east` that stands in another file or object than chat."""
 
-
-@pytest.fixture(params=sorted(BENCHES))
-async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    """A fresh proxy for each test: fences and epochs start anew."""
-    async with BENCHES[request.param](tmp_path) as ready:
-        yield ready
+    start: Callable[[Path, pytest.FixtureRequest], AbstractAsyncContextManager[Bench]]
+    families: frozenset[str]
+    aside: Change
 
 
 def change(before: Settings, after: Settings) -> Change:
     """A whole change."""
     return Change(before=before, after=after, last=True)
+
+
+BENCHES = {
+    "envoy": Kind(
+        lambda folder, _: envoy_lab(folder),
+        frozenset({"weight", "endpoint", "connections", "admit"}),
+        change({"connections/pool-a": 0}, {"connections/pool-a": 60}),
+    ),
+    "gateway": Kind(
+        lambda folder, request: gateway_lab(folder, request.getfixturevalue("plane")),
+        frozenset({"weight"}),
+        change({"weight/draft/pool-b": 50}, {"weight/draft/pool-b": 20}),
+    ),
+}
+A, B, BATCH = "weight/chat/pool-a", "weight/chat/pool-b", "admit/chat/batch"
+
+
+def with_family(family: str) -> pytest.MarkDecorator:
+    """For the benches that can set this family of settings."""
+    return pytest.mark.parametrize("bench", [n for n, k in BENCHES.items() if family in k.families], indirect=True)
+
+
+@pytest.fixture(params=sorted(BENCHES))
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    """A fresh proxy for each test: fences and epochs start anew."""
+    async with BENCHES[request.param].start(tmp_path, request) as ready:
+        yield ready
 
 
 def permit(for_change: Change, epoch: int = 1, **fields: Any) -> Permit:
@@ -83,14 +115,34 @@ async def refused(traffic: Traffic, wanted: Change, by: Permit) -> str:
     return str(error.value)
 
 
-async def test_read_gives_every_setting_of_the_domain_and_no_other(bench: Bench) -> None:
-    """Weights, endpoints, connection life and admit percentages of `east`; nothing of `west`; no epoch yet."""
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """What the bench of this test can do."""
+    return BENCHES[request.node.callspec.params["bench"]]
+
+
+async def test_read_gives_every_setting_of_the_domain_and_no_other(bench: Bench, kind: Kind) -> None:
+    """Weights and whatever else the implementation can set of `east`; nothing of `west`; no epoch yet."""
     snapshot = await bench.traffic().read("east")
 
-    endpoints = {f"endpoint/{p.name}/{e.address}": "in" for p in bench.fleet.pools[:2] for e in p.endpoints}
-    admit = {BATCH: 100, "admit/chat/paid": 100}
-    assert snapshot.settings == {A: 100, B: 0, **admit, **endpoints, "connections/pool-a": 0, "connections/pool-b": 0}
+    routes = [r for r in bench.fleet.routes if "pool-a" in r.pools]
+    every = {f"weight/{r.name}/{p}" for r in routes for p in r.pools}
+    every |= {f"admit/{r.name}/{t}" for r in routes for t in r.tiers}
+    every |= {f"endpoint/{p.name}/{e.address}" for p in bench.fleet.pools[:2] for e in p.endpoints}
+    every |= {"connections/pool-a", "connections/pool-b"}
+    assert set(snapshot.settings) == {k for k in every if k.partition("/")[0] in kind.families}
+    assert {k: snapshot.settings[k] for k in SHIFT.before} == SHIFT.before
     assert (snapshot.epoch, snapshot.permit_id) == (0, "")
+
+
+@with_family("endpoint")
+async def test_read_gives_endpoints_connections_and_tiers_as_they_start(bench: Bench) -> None:
+    """All in rotation, all admitted, connections without an end."""
+    settings = (await bench.traffic().read("east")).settings
+
+    assert {v for k, v in settings.items() if k.startswith("endpoint/")} == {"in"}
+    assert {v for k, v in settings.items() if k.startswith("admit/")} == {100}
+    assert {v for k, v in settings.items() if k.startswith("connections/")} == {0}
 
 
 async def test_effective_agrees_with_what_is_declared_and_leaves_unknown_keys_out(bench: Bench) -> None:
@@ -114,6 +166,7 @@ async def test_a_weight_swap_moves_requests_and_is_declared_and_effective(bench:
     assert 120 < by_pool(await bench.served(300))["pool-b"] < 240
 
 
+@with_family("endpoint")
 async def test_an_endpoint_swap_takes_it_out_at_once_and_closes_its_connections(bench: Bench) -> None:
     """Not one request reaches it after the swap has returned; undone, it serves again."""
     traffic, (first, second) = bench.traffic(), [e.address for e in bench.fleet.pools[0].endpoints]
@@ -135,6 +188,7 @@ async def test_an_endpoint_swap_takes_it_out_at_once_and_closes_its_connections(
     assert {e for _, _, e in await bench.served(10)} == {first, second}
 
 
+@with_family("connections")
 async def test_a_connections_swap_drops_old_connections_and_limits_new_ones(bench: Bench) -> None:
     """Connections from before the swap are closed; with a life of 1 s the next ones are closed too."""
     traffic, upstream = bench.traffic(), bench.upstreams[bench.fleet.pools[0].endpoints[0].address]
@@ -159,6 +213,7 @@ async def test_a_connections_swap_drops_old_connections_and_limits_new_ones(benc
     assert by_pool(await bench.served(10)) == {"pool-a": 10}
 
 
+@with_family("admit")
 async def test_an_admit_swap_refuses_that_share_of_one_tier_and_leaves_the_split_alone(bench: Bench) -> None:
     """Half of `batch` gets 429, `paid` none; what is admitted still goes half to each pool."""
     traffic = bench.traffic()
@@ -190,19 +245,20 @@ async def test_a_wrong_before_is_refused_and_nothing_moves(bench: Bench) -> None
     assert by_pool(await bench.served(20)) == {"pool-a": 20}
 
 
-async def test_a_lower_epoch_is_refused_for_all_files_of_the_domain(bench: Bench) -> None:
-    """The fence is the domain's, not the file's."""
+async def test_a_lower_epoch_is_refused_everywhere_in_the_domain(bench: Bench, kind: Kind) -> None:
+    """The fence is the domain's, not the file's or the object's."""
     traffic = bench.traffic()
-    shorter = change({"connections/pool-a": 0}, {"connections/pool-a": 60})
     await traffic.swap(SHIFT, permit(SHIFT, epoch=5))
 
-    assert "fenced" in await refused(traffic, shorter, permit(shorter, epoch=4))
+    assert "fenced" in await refused(traffic, kind.aside, permit(kind.aside, epoch=4))
     assert (await traffic.read("east")).epoch == 5
 
 
-@pytest.mark.parametrize("family", ["weight", "endpoint", "connections", "admit"])
+@pytest.mark.parametrize(
+    ("bench", "family"), [(n, f) for n, k in BENCHES.items() for f in sorted(k.families)], indirect=["bench"]
+)
 async def test_the_same_permit_twice_writes_once(bench: Bench, family: str) -> None:
-    """Counted at the proxy: one update; the second call, even after the permit expired, gives the same state."""
+    """Counted where it is written: one update; the second call, even after the permit expired, gives the same state."""
     traffic = bench.traffic()
     endpoint = f"endpoint/pool-a/{bench.fleet.pools[0].endpoints[0].address}"
     wanted = {
@@ -267,9 +323,9 @@ async def test_a_hand_edit_after_our_act_is_not_overwritten_by_a_second_run(benc
 
 
 async def test_a_second_run_finds_its_act_after_another_domain_has_written(bench: Bench) -> None:
-    """`west` changes a setting that may stand in the same file; the permit of `east` still counts as used."""
+    """`west` changes a setting that may stand in the same place; the permit of `east` still counts as used."""
     traffic, by = bench.traffic(), permit(SHIFT, epoch=3)
-    west = change({"admit/code/batch": 100}, {"admit/code/batch": 20})
+    west = change({"weight/code/pool-c": 100}, {"weight/code/pool-c": 50})
     await traffic.swap(SHIFT, by)
     await traffic.swap(west, permit(west, epoch=1, domain="west"))
     count = await bench.updates(A)
@@ -307,17 +363,28 @@ async def test_many_swaps_at_once_do_not_starve_the_one_that_holds_the_lock(benc
     assert Counter(type(r).__name__ for r in results) == {"Snapshot": 1, "Refused": 39}
 
 
-async def test_a_change_that_cannot_be_one_write_is_refused(bench: Bench) -> None:
-    """Settings of two files, unknown settings, impossible values, and a route without any weight."""
+async def test_a_change_that_cannot_be_one_write_is_refused(bench: Bench, kind: Kind) -> None:
+    """Settings of two files or objects, unknown settings, impossible values, and a route without any weight."""
     traffic = bench.traffic()
     cases: list[tuple[Settings, Settings, str]] = [
-        ({A: 100, "connections/pool-a": 0}, {A: 50, "connections/pool-a": 60}, "one file"),
+        ({A: 100, **kind.aside.before}, {A: 50, **kind.aside.after}, "one change writes one"),
         ({"weight/chat/pool-x": 1}, {"weight/chat/pool-x": 2}, "no such setting"),
+        ({"weight/nowhere/pool-a": 1}, {"weight/nowhere/pool-a": 2}, "no such setting"),
         ({A: 100}, {A: -1}, "0 to"),
-        ({BATCH: 100}, {BATCH: 101}, "0 to 100"),
+        ({A: 100}, {A: 10_000_000}, "0 to"),
+        ({A: 100}, {A: 12.5}, "whole number"),
         ({A: 100, B: 0}, {A: 0, B: 0}, "no weight at all"),
         ({A: 100}, {A: 50, B: 50}, "same settings"),
     ]
     for before, after, why in cases:
         wanted = change(before, after)
         assert why in await refused(traffic, wanted, permit(wanted))
+    assert (await traffic.read("east")).epoch == 0
+
+
+@with_family("admit")
+async def test_more_than_all_requests_cannot_be_admitted(bench: Bench) -> None:
+    """It is a percentage."""
+    wanted = change({BATCH: 100}, {BATCH: 101})
+
+    assert "0 to 100" in await refused(bench.traffic(), wanted, permit(wanted))
