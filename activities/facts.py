@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from activities.errors import PortError
 from activities.ports import Metrics, Prober, Snapshot
 from runbooks.detection import Detection, Target, TargetKind
 from runbooks.facts import FaultNow, Known, PoolState, Unknown
+from runbooks.fleet import Dependency
 from runbooks.plan import IndicatorQuery, PlannedStep
 from runbooks.schema import Criterion
 
@@ -77,6 +78,21 @@ class Gatherer:
         first: dict[str, float | None] = {s.indicator: s.value for s in samples.value}
         return Known(value=first | dict.fromkeys((i.name for i in probes), None), observed_at=samples.observed_at)
 
+    async def dependencies(self, wanted: Sequence[Dependency]) -> Known[dict[str, float]] | Unknown | None:
+        """Headroom of each, by name. One that cannot be read makes the whole unknown. None: nothing is named."""
+        if not wanted:
+            return None
+        queries = [IndicatorQuery(name=d.name, source="prometheus", query=d.headroom, unit="replicas") for d in wanted]
+        samples = await known(self._metrics.sample(queries), 4, self._clock)
+        if isinstance(samples, Unknown):
+            return samples
+        missing = [f"{s.indicator} ({s.why})" for s in samples.value if s.value is None]
+        if missing:
+            return Unknown(why=f"no reading of {', '.join(missing)}")
+        oldest = min([samples.observed_at, *(s.observed_at for s in samples.value)])
+        values = {s.indicator: s.value for s in samples.value if s.value is not None}
+        return Known(value=values, observed_at=oldest)
+
     async def fault(
         self, target: Target, step: PlannedStep, pools: Callable[[], Awaitable[Known[dict[str, PoolState]] | Unknown]]
     ) -> Known[FaultNow] | Unknown:
@@ -96,6 +112,16 @@ class Gatherer:
             )
             # The watcher's look is older than the question: stamped as now, it could be from before the last change.
             return Known(value=FaultNow(holds=not g.ok, detail=detail), observed_at=min(began, g.observed_at))
+        if target.kind is TargetKind.NODE and target.node is not None:
+            # Not what the alert says: what the control plane says of it at this moment.
+            ready = IndicatorQuery(
+                name="node_ready", source="cluster", query="node_ready", unit="share", scope=target.node
+            )
+            return await self._by_criterion(Criterion(indicator="node_ready", above=1.0), ready)
+        if target.kind is TargetKind.GPU and target.node is not None:
+            scope = f"{target.node}/{target.gpu}"
+            ok = IndicatorQuery(name="gpu_ok", source="cluster", query="gpu_ok", unit="share", scope=scope)
+            return await self._by_criterion(Criterion(indicator="gpu_ok", above=1.0), ok)
         if target.kind is TargetKind.SERVICE and target.service is not None:
             state = await pools()
             if isinstance(state, Unknown):

@@ -131,5 +131,7 @@ def counted(rid: str, receipt: Receipt, before: StandingReceipt | None) -> Stand
         endpoints_down=down,
         share_moved=moved,
         reserved_tps=receipt.blast.reserved_tps,
+        nodes=tuple(dict.fromkeys([*(before.nodes if before else ()), *receipt.blast.nodes])),
+        gpus=(before.gpus if before else 0) + receipt.blast.gpus,
         since=receipt.acted_at,
     )

@@ -9,13 +9,14 @@ from temporalio import activity
 from activities.facts import Clock, Gatherer, alert_age_s, evidence_time, known, skew, utc_now
 from activities.failures import port_failures
 from activities.guard_client import GuardClient
-from activities.ports import Journal, Snapshot, Traffic
+from activities.ports import Actuator, Cluster, ClusterSnapshot, Journal, Snapshot, Traffic
 from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
+from runbooks.cluster import ClusterState
 from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
-from runbooks.fleet import Fleet
+from runbooks.fleet import Dependency, Fleet
 from runbooks.guard import AcquireRequest, Answer
-from runbooks.levers import Page
-from runbooks.plan import CheckRequest, CheckResult, Verdict
+from runbooks.levers import ClusterStep, IncreaseCapacity, NodeStep, Page
+from runbooks.plan import CheckRequest, CheckResult
 from runbooks.planning import plan_change, plan_restore
 from runbooks.policy import Policy
 from runbooks.safety import Question, judge, reserved
@@ -36,8 +37,10 @@ class SafetyActivities:
         policy: Policy,
         fleet: Fleet,
         journal: Journal,
+        cluster: Cluster | None = None,
         clock: Clock = utc_now,
     ) -> None:
+        self._cluster = cluster
         self._journal = journal
         self._traffic = traffic
         self._gather = gatherer
@@ -50,8 +53,10 @@ class SafetyActivities:
     async def check(self, req: CheckRequest) -> CheckResult:
         """May this increment be done now? With outcome allow the Guard has been asked, and its permit is in the answer."""
         domain = req.step.domains[0] if req.step.domains else req.target.domain
-        declared = await known(self._traffic.read(domain), 4, self._clock)
-        facts, change = await self._facts(req, domain, declared)
+        declared, placed = await asyncio.gather(
+            known(self._traffic.read(domain), 4, self._clock), self._placed(req, domain)
+        )
+        facts, change = await self._facts(req, domain, declared, placed)
         question = Question(
             step=req.step,
             change=change,
@@ -80,8 +85,9 @@ class SafetyActivities:
             or result.left
         ):
             return result
+        epochs = [declared.value.epoch, *([placed.value.epoch] if isinstance(placed, Known) else [])]
         with port_failures():
-            answer = await self._acquire(req, domain, change, facts, declared.value, verdict)
+            answer = await self._acquire(req, domain, change, facts, max(epochs))
         return result.model_copy(
             update={
                 "guard": answer.kind,
@@ -91,8 +97,20 @@ class SafetyActivities:
             }
         )
 
+    async def _placed(self, req: CheckRequest, domain: str) -> Known[ClusterSnapshot] | Unknown | None:
+        """The cluster as it is now; None for a step that does not touch one."""
+        if not isinstance(req.step.step, ClusterStep | NodeStep):
+            return None
+        if self._cluster is None:
+            return Unknown(why="this worker has no cluster set (INTERLOCK_KUBERNETES__…)")
+        return await known(self._cluster.read(domain), 4, self._clock)
+
     async def _facts(
-        self, req: CheckRequest, domain: str, declared: Known[Snapshot] | Unknown
+        self,
+        req: CheckRequest,
+        domain: str,
+        declared: Known[Snapshot] | Unknown,
+        placed: Known[ClusterSnapshot] | Unknown | None,
     ) -> tuple[Facts, Change | NothingToDo | CannotPlan]:
         async def pools() -> Known[dict[str, PoolState]] | Unknown:
             if isinstance(declared, Unknown):
@@ -101,14 +119,17 @@ class SafetyActivities:
 
         reading = asyncio.ensure_future(pools())
         need_fault = req.purpose != "undo"
-        view, state, fault, baseline = await asyncio.gather(
+        view, state, fault, baseline, leans_on = await asyncio.gather(
             known(self._guard.view(domain), 4, self._clock),
             reading,
             self._gather.fault(req.target, req.step, lambda: reading) if need_fault else _not_needed(),
             self._gather.baseline(req.step.indicators) if need_fault else _not_needed(),
+            self._gather.dependencies(self._leans_on(req)),
         )
-        change = self._plan(req, declared, state, view)
-        before = await self._before(change, declared)
+        own = await self._own(req) if placed is not None else {}
+        acted = declared if placed is None else placed
+        change = self._plan(req, acted, placed, state, view, own)
+        before = await self._before(change, acted, self._traffic if placed is None else self._cluster)
         facts = Facts(
             now=self._clock(),
             evidence_at=evidence_time(req.detections, fault),
@@ -118,9 +139,24 @@ class SafetyActivities:
             guard=view,
             verifier=baseline,
             skew_s=skew(req.detections),
+            cluster=_state(placed),
+            dependencies=leans_on,
+            rejoin=req.rejoin,
             approval=self._approval(req),
         )
         return facts, change
+
+    def _leans_on(self, req: CheckRequest) -> list[Dependency]:
+        """What more replicas of the step's pool would load."""
+        step = req.step.step
+        pool = self._fleet.pool(step.pool) if isinstance(step, IncreaseCapacity) else None
+        names = pool.workload.depends_on if pool is not None and pool.workload is not None else ()
+        return [d for d in self._fleet.dependencies if d.name in names]
+
+    async def _own(self, req: CheckRequest) -> Settings:
+        """What this case's changes left: its own freeze must not keep it from rolling back."""
+        with port_failures():
+            return {k: v for r in await self._journal.unsettled(req.workflow_id) for k, v in r.after.items()}
 
     async def _left(self, req: CheckRequest) -> tuple[Receipt, ...]:
         """What a case that knows of no act of this step has done all the same: a Reset of the workflow forgets it."""
@@ -139,12 +175,14 @@ class SafetyActivities:
     def _plan(
         self,
         req: CheckRequest,
-        declared: Known[Snapshot] | Unknown,
+        declared: Known[Snapshot] | Known[ClusterSnapshot] | Unknown,
+        placed: Known[ClusterSnapshot] | Unknown | None,
         pools: Known[dict[str, PoolState]] | Unknown,
         view: Known[GuardView] | Unknown,
+        own: Settings,
     ) -> Change | NothingToDo | CannotPlan:
         if isinstance(declared, Unknown):
-            return CannotPlan(why=f"the proxy's settings could not be read: {declared.why}")
+            return CannotPlan(why=f"what stands there now could not be read: {declared.why}")
         settings = declared.value.settings
         if req.purpose != "act":
             if req.receipt is None:
@@ -167,22 +205,28 @@ class SafetyActivities:
             self._policy.for_lever(req.step.step.lever),
             # Unknown denies in G4 whatever is planned here.
             reserved(view.value, req.workflow_id, self._clock()) if isinstance(view, Known) else {},
+            placed.value.state if isinstance(placed, Known) else None,
+            own,
         )
 
     async def _before(
-        self, change: Change | NothingToDo | CannotPlan, declared: Known[Snapshot] | Unknown
+        self,
+        change: Change | NothingToDo | CannotPlan,
+        declared: Known[Snapshot] | Known[ClusterSnapshot] | Unknown,
+        actuator: Actuator | None,
     ) -> Known[Settings] | Unknown:
         """What the proxy really applies must be what the files declare, else nobody knows what undo would restore."""
         if isinstance(declared, Unknown):
             return declared
+        assert actuator is not None  # else nothing could have been read
         if not isinstance(change, Change):
             return Known(value={}, observed_at=declared.observed_at)
-        applied = await known(self._traffic.effective(list(change.before)), 4, self._clock)
+        applied = await known(actuator.effective(list(change.before)), 4, self._clock)
         if isinstance(applied, Unknown):
             return applied
         for key, value in change.before.items():
             if applied.value.get(key) != value:
-                return Unknown(why=f"{key} is declared as {value!r} but the proxy applies {applied.value.get(key)!r}")
+                return Unknown(why=f"{key} is declared as {value!r} but {applied.value.get(key)!r} is what is applied")
         return Known(value={k: declared.value.settings[k] for k in change.before}, observed_at=applied.observed_at)
 
     def _approval(self, req: CheckRequest) -> Approval | None:
@@ -195,9 +239,7 @@ class SafetyActivities:
             expires_at=req.approval_expires_at,
         )
 
-    async def _acquire(
-        self, req: CheckRequest, domain: str, change: Change, facts: Facts, declared: Snapshot, verdict: Verdict
-    ) -> Answer:
+    async def _acquire(self, req: CheckRequest, domain: str, change: Change, facts: Facts, seen_epoch: int) -> Answer:
         limits = self._policy.for_lever(req.step.step.lever)
         timing = self._policy.timing
         return await self._guard.acquire(
@@ -215,7 +257,7 @@ class SafetyActivities:
                 change_digest=change.digest,
                 blast=change.blast,
                 facts_oldest_at=facts.oldest,
-                seen_epoch=declared.epoch,
+                seen_epoch=seen_epoch,
                 priority=PRIORITY[req.purpose]
                 if req.purpose != "act"
                 else FIRST.get(req.step.step.lever, PRIORITY["act"]),
@@ -226,6 +268,14 @@ class SafetyActivities:
                 cooldown_s=limits.cooldown_s,
             )
         )
+
+
+def _state(placed: Known[ClusterSnapshot] | Unknown | None) -> Known[ClusterState] | Unknown | None:
+    if isinstance(placed, Known):
+        return Known[ClusterState](
+            value=placed.value.state, observed_at=min(placed.observed_at, placed.value.observed_at)
+        )
+    return placed
 
 
 async def _not_needed() -> Unknown:

@@ -67,7 +67,9 @@ class WorkloadState(Model):
     autoscaler_max: int | None = None
     frozen: bool = Field(default=False, description="The autoscaler may not scale, in either direction.")
     disruptions_allowed: int | None = Field(default=None, description="By its disruption budget; None: it has none.")
-    quota_gpus_left: int | None = Field(default=None, description="GPUs its namespace may still ask for; None: no quota.")
+    quota_gpus_left: int | None = Field(
+        default=None, description="GPUs its namespace may still ask for; None: no quota."
+    )
 
 
 class ClusterState(Model):

@@ -146,3 +146,8 @@ def guard_id(domain: str) -> str:
 
 
 TASK_QUEUE = "interlock"
+
+
+def node_queue(node: str) -> str:
+    """The task queue of one node's agent."""
+    return f"{TASK_QUEUE}-node-{node}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ def judge_effect(
     since: datetime,
     now: datetime,
     baseline: Mapping[str, float] | None = None,
+    exact: Collection[str] = (),
 ) -> Effect:
     """Worse, Better, CannotTell or still pending.
 
@@ -25,9 +26,10 @@ def judge_effect(
     the soak, in enough readings. A reading that could not be had starts the soak of its criterion again.
 
     `baseline` (first readings by indicator) is for an increment that does not complete its step: there a reading is
-    also good when it is no worse than the baseline. Leave it out for the last increment, for undo and for restore.
+    also good when it is no worse than the baseline; `exact` names indicators that are counted, without noise. Leave it
+    out for the last increment, for undo and for restore.
     """
-    criteria = [_eased(c, baseline or {}) for c in verify.criteria]
+    criteria = [_eased(c, baseline or {}, 1.0 if c.indicator in exact else 1.25) for c in verify.criteria]
     worse = [why for c in criteria if (why := _worse(c, _readings(c, samples, since)))]
     if worse:
         return Effect(outcome="worse", why="; ".join(worse), samples=tuple(samples))
@@ -49,14 +51,14 @@ def _last(readings: Sequence[Sample]) -> str:
     return "unknown" if value is None else f"{value:.3g}"
 
 
-def _eased(criterion: Criterion, baseline: Mapping[str, float]) -> Criterion:
+def _eased(criterion: Criterion, baseline: Mapping[str, float], noise: float) -> Criterion:
     """For an increment on the way: no worse than before it, with a quarter's room for the noise of a short window."""
     start = baseline.get(criterion.indicator)
     if start is None or math.isnan(start):
         return criterion
     if criterion.below is not None:
-        return criterion.model_copy(update={"below": max(criterion.below, 1.25 * start)})
-    return criterion.model_copy(update={"above": min(criterion.above or 0.0, 0.75 * start)})
+        return criterion.model_copy(update={"below": max(criterion.below, noise * start)})
+    return criterion.model_copy(update={"above": min(criterion.above or 0.0, start * (2 - noise))})
 
 
 def _readings(criterion: Criterion, samples: Sequence[Sample], since: datetime) -> list[Sample]:

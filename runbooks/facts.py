@@ -130,7 +130,8 @@ class Facts(Model):
         default=None, description="Nodes, pods and workloads; None: the step does not touch a cluster."
     )
     dependencies: Known[dict[str, float]] | Unknown | None = Field(
-        default=None, description="Headroom of what the growing pool leans on, by name; None: it leans on nothing named."
+        default=None,
+        description="Headroom of what the growing pool leans on, by name; None: it leans on nothing named.",
     )
     rejoin: Rejoin | None = Field(default=None, description="How a node did under load before it may take pods again.")
     approval: Approval | None = None

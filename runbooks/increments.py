@@ -12,15 +12,30 @@ from runbooks.change import (
     CannotPlan,
     Change,
     NothingToDo,
-    Receipt,
     admit_key,
     connections_key,
     endpoint_key,
     weight_key,
 )
+from runbooks.cluster import ClusterState
+from runbooks.cluster_increments import plan_cluster_change
 from runbooks.facts import PoolState, Settings
 from runbooks.fleet import Fleet
-from runbooks.levers import ActingStep, IsolateEndpoint, RecycleConnections, RerouteTraffic, ShedLoad
+from runbooks.levers import (
+    ActingStep,
+    FreezeChanges,
+    IncreaseCapacity,
+    IsolateEndpoint,
+    RebalanceNodes,
+    RebootNode,
+    RecycleConnections,
+    RerouteTraffic,
+    ResetGpu,
+    RestartEngine,
+    RollbackChange,
+    RolloutHotfix,
+    ShedLoad,
+)
 from runbooks.policy import LeverPolicy
 
 Planned = Change | NothingToDo | CannotPlan
@@ -39,12 +54,15 @@ def plan_change(
     fleet: Fleet,
     lever_policy: LeverPolicy,
     reserved_tps: Mapping[str, float] | None = None,
+    cluster: ClusterState | None = None,
+    own: Settings | None = None,
 ) -> Planned:
     """What the next increment would write.
 
     `increment` counts from 0 and is for the note only: the world says how far the step is. `settings` are all
     settings of the domain as read just now. `pools` is None when their state is Unknown. `reserved_tps` is headroom
-    promised to other moves, tokens/s by pool. Undo and restore are planned from receipts instead (`plan_restore`).
+    promised to other moves, tokens/s by pool. `cluster` and `own` are for levers on a cluster (`plan_cluster_change`).
+    Undo and restore are planned from receipts instead (`plan_restore`).
     """
     if purpose != "act":
         return CannotPlan(why=f"{purpose} is planned from receipts, not from a step")
@@ -58,6 +76,10 @@ def plan_change(
                 return _recycle(step, settings)
             case ShedLoad():
                 return _shed(step, increment, settings, lever_policy)
+            case RebalanceNodes() | RestartEngine() | IncreaseCapacity() | RolloutHotfix() | RollbackChange():
+                return plan_cluster_change(step, settings, cluster, fleet, own or {})
+            case FreezeChanges() | ResetGpu() | RebootNode():
+                return plan_cluster_change(step, settings, cluster, fleet, own or {})
     except _Missing as missing:
         return CannotPlan(why=str(missing))
     assert_never(step)
@@ -159,29 +181,3 @@ def _shed(step: ShedLoad, increment: int, settings: Settings, limits: LeverPolic
         last=after <= goal,
         note=f"increment {increment + 1}: route {step.route} admits {after} % of tier {step.tier}",
     )
-
-
-def completes(step: ActingStep, receipt: Receipt) -> bool:
-    """True when the step needs no further increment after this receipt.
-
-    An increment that does not complete its step is judged against its baseline (`judge_effect`): with half of a dead
-    pool's traffic moved, errors are halved and not gone.
-    """
-    match step:
-        case IsolateEndpoint() | RecycleConnections():
-            return True
-        case ShedLoad():
-            return _int(receipt.after.get(admit_key(step.route, step.tier))) <= math.ceil(step.admit * 100 - 1e-9)
-        case RerouteTraffic():
-            key = weight_key(step.route, step.away_from)
-            before, after = _int(receipt.before.get(key)), _int(receipt.after.get(key))
-            share = receipt.blast.share_moved.get(step.route, 0.0)
-            total = round((before - after) / share) if share > 0 else 0
-            return after <= math.ceil(step.keep * total - 1e-9)
-    assert_never(step)
-
-
-def _int(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"a whole number was expected in the receipt, and it has {value!r}")
-    return value

@@ -12,17 +12,31 @@ from runbooks.templates import Context, RenderError, render
 
 SCRAPED = ("error_rate", "requests_per_second", "tokens_per_second", "queue", "kv_used")
 PROBED = ("ok", "seconds")
+OF_CLUSTER = (
+    "replicas_serving",
+    "rolled_out",
+    "unschedulable",
+    "replicas_left",
+    "node_ready",
+    "gpu_ok",
+    "paused_share",
+)
 
 
 class Indicator(Model):
     """One measurement. `query` and `scope` are templates."""
 
-    source: Literal["prometheus", "scrape", "probe"] = Field(
-        description="prometheus: PromQL. scrape: read from the proxy or engine directly. probe: a real generation."
+    source: Literal["prometheus", "scrape", "probe", "cluster"] = Field(
+        description="prometheus: PromQL. scrape: read from the proxy or engine directly. probe: a real generation. "
+        "cluster: the control plane's word on a pool or node, with real generations where it says serving."
     )
-    query: str = Field(min_length=1, description=f"PromQL; or one of {SCRAPED}; or for a probe one of {PROBED}.")
+    query: str = Field(
+        min_length=1,
+        description=f"PromQL; or one of {SCRAPED}; for a probe one of {PROBED}; for a cluster one of {OF_CLUSTER}.",
+    )
     scope: str = Field(
-        default="", description="scrape: route/NAME or a pool. probe: route/NAME or an endpoint address."
+        default="",
+        description="scrape: route/NAME or a pool. probe: route/NAME or an endpoint address. cluster: a pool or a node.",
     )
     unit: str = Field(min_length=1)
     better: Literal["lower", "higher"]
@@ -32,7 +46,7 @@ class Indicator(Model):
 
     @model_validator(mode="after")
     def _askable(self) -> Indicator:
-        names = {"scrape": SCRAPED, "probe": PROBED}.get(self.source)
+        names = {"scrape": SCRAPED, "probe": PROBED, "cluster": OF_CLUSTER}.get(self.source)
         if names is None:
             return self
         if self.query not in names:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runbooks.detection import Detection, Target, TargetKind
-from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route
 from runbooks.indicators import Dialect
 from runbooks.levers import LEVERS
 from runbooks.library import SHIPPED, Library, files, load_library, load_policy
@@ -120,8 +120,9 @@ def _rendered(
     document: Document, runbook: Runbook, kind: str, dialect: str, library: Library, policy: Policy
 ) -> list[str]:
     fleet = _sample_fleet(dialect)
+    sample = _sample_detection(TargetKind(kind))
     steps, problems = planned_steps(
-        runbook, _sample_detection(TargetKind(kind)), library=library, policy=policy, fleet=fleet
+        runbook, sample, library=library, policy=policy, fleet=fleet, now=sample.observed_at
     )
     lines = [_line(document, problem, kind) for problem in problems]
     for step in steps:
@@ -143,11 +144,13 @@ def _sample_fleet(dialect: str) -> Fleet:
             "dialect": dialect,
             "endpoints": (Endpoint(address=f"{name}.example:8000"),),
             "tokens_per_second": 1.0,
+            "workload": {"namespace": "models", "deployment": name, "replicas": 1},
         }
         for name in ("pool-a", "pool-b")
     ]
     route = Route(name="chat", pools=("pool-a", "pool-b"), tiers=("batch", "interactive"))
-    return Fleet(routes=(route,), pools=tuple(Pool.model_validate(pool) for pool in pools))
+    node = Node(name="node-1", cluster="sample", pools=("pool-a",), gpus=8)
+    return Fleet(routes=(route,), pools=tuple(Pool.model_validate(pool) for pool in pools), nodes=(node,))
 
 
 def _sample_detection(kind: TargetKind) -> Detection:
@@ -160,4 +163,6 @@ def _sample_detection(kind: TargetKind) -> Detection:
         TargetKind.GPU: {"node": "node-1", "gpu": "0"},
     }
     target = Target.model_validate({"cluster": "sample", **parts[kind]})
-    return Detection(alert="Sample", target=target, started_at=then, observed_at=then)
+    # What people and pipelines add to an alert where a runbook may use it; without the label its step is left out.
+    labels = {"hotfix_image": "registry.example/engine:fixed"}
+    return Detection(alert="Sample", target=target, labels=labels, started_at=then, observed_at=then)

@@ -9,7 +9,7 @@ from pydantic import Field
 from runbooks.base import Model, Seconds, Share, Time, digest
 from runbooks.change import Change, Permit, Receipt
 from runbooks.detection import Detection, Target
-from runbooks.facts import Facts
+from runbooks.facts import Facts, Rejoin
 from runbooks.levers import Step
 from runbooks.policy import ClassPolicy, Timing
 from runbooks.schema import Criterion, RestoreRule, Verify
@@ -19,10 +19,12 @@ class IndicatorQuery(Model):
     """An indicator rendered for this case: where to ask and what."""
 
     name: str
-    source: Literal["prometheus", "scrape", "probe"]
+    source: Literal["prometheus", "scrape", "probe", "cluster"]
     query: str = Field(description="PromQL; or a metric name; or the route or endpoint to generate on.")
     unit: str
-    scope: str = Field(default="", description="For scrape and probe: pool, route or endpoint address.")
+    scope: str = Field(
+        default="", description="For scrape and probe: pool, route or endpoint address. For cluster: pool or node."
+    )
 
 
 class PlannedStep(Model):
@@ -36,6 +38,11 @@ class PlannedStep(Model):
     indicators: tuple[IndicatorQuery, ...]
     on_cannot_tell: Literal["undo", "keep_and_page"]
     restore: RestoreRule
+    then: Literal["stand", "next"] = "stand"
+    by_pool: dict[str, tuple[IndicatorQuery, ...]] = Field(
+        default_factory=dict, description="For a rollout: the same indicators for each pool that a ring changes."
+    )
+    rejoin_pool: str = Field(default="", description="For a node: the pool whose replica proves it under load.")
     healthy: Criterion | None = Field(default=None, description="See Runbook.healthy.")
     healthy_indicator: IndicatorQuery | None = None
     envelope: Envelope
@@ -55,6 +62,8 @@ class Envelope(Model):
     direction: str
     largest_share: Share
     largest_endpoints: int
+    largest_nodes: int = 0
+    largest_gpus: int = 0
 
     @property
     def digest(self) -> str:
@@ -115,6 +124,7 @@ class GateVerdict(Model):
     reason: str
     until: Time | None = None
     unknown: bool = Field(default=False, description="A fact could not be had: asked again, it may be there.")
+    lasting: bool = Field(default=False, description="A denial that waiting a minute will not change.")
 
 
 class Verdict(Model):
@@ -155,6 +165,7 @@ class CheckRequest(Model):
     approval_digest: str = ""
     approval_expires_at: Time | None = None
     observe: bool = False
+    rejoin: Rejoin | None = Field(default=None, description="For the restore of a node: how it did under load.")
     known_receipts: tuple[str, ...] = Field(default=(), description="Ids of what the case knows that it has done.")
 
 
@@ -208,6 +219,18 @@ class Effect(Model):
 
 
 PlannedStep.model_rebuild()
+
+
+class RejoinRequest(Model):
+    """Let a cordoned node serve a replica that is not in rotation, and ask it for tokens."""
+
+    case: str
+    cluster: str
+    node: str
+    pool: str
+    parallel: int = Field(default=4, ge=1, description="Generations at once: an idle check proves nothing.")
+    rounds: int = Field(default=5, ge=1)
+    deadline_s: Seconds = 120.0
 
 
 class WatchRequest(Model):

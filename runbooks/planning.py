@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from runbooks.base import digest
 from runbooks.detection import Detection, Target
 from runbooks.fleet import Fleet, Pool
-from runbooks.increments import completes, plan_change
-from runbooks.levers import LEVERS, Page, Step
+from runbooks.increments import plan_change
+from runbooks.levers import LEVERS, Page, RolloutHotfix, Step, rejoins
 from runbooks.plan import Classification, IndicatorQuery, Plan, PlannedStep
 from runbooks.policy import Policy
 from runbooks.reach import envelope_of, pools_touched, targets_of
@@ -29,7 +29,7 @@ from runbooks.templates import RenderError, render_all
 if TYPE_CHECKING:
     from runbooks.library import Library
 
-__all__ = ["completes", "merged", "plan", "plan_change", "plan_restore", "planned_steps"]
+__all__ = ["merged", "plan", "plan_change", "plan_restore", "planned_steps"]
 
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 
@@ -60,7 +60,7 @@ def plan(
             classification, target, policy, f"there is no runbook for {failure_class} on a {target.kind.value}"
         )
     name, runbook = found
-    steps, problems = planned_steps(runbook, detection, library=library, policy=policy, fleet=fleet)
+    steps, problems = planned_steps(runbook, detection, library=library, policy=policy, fleet=fleet, now=now)
     if not steps:
         return _page_only(
             classification, target, policy, f"no step of {name} can be planned: {'; '.join(map(str, problems))}"
@@ -77,10 +77,10 @@ def plan(
 
 
 def planned_steps(
-    runbook: Runbook, detection: Detection, *, library: Library, policy: Policy, fleet: Fleet
+    runbook: Runbook, detection: Detection, *, library: Library, policy: Policy, fleet: Fleet, now: datetime
 ) -> tuple[list[PlannedStep], list[RenderError]]:
     """The steps that can be planned, in order, and for each of the others the reason with its place in the runbook."""
-    case = _Case.of(detection, library, policy, fleet)
+    case = _Case.of(detection, library, policy, fleet, now)
     steps: list[PlannedStep] = []
     problems: list[RenderError] = []
     for index, spec in enumerate(runbook.steps):
@@ -93,7 +93,7 @@ def planned_steps(
 
 def known_parameters(lever: str) -> list[str]:
     """Parameter names of a lever; empty for a lever that there is none of."""
-    models = get_args(get_args(Step)[0])
+    models = get_args(get_args(Step)[0])  # the closed union, flat
     return [n for m in models if m.model_fields["lever"].default == lever for n in m.model_fields if n != "lever"]
 
 
@@ -108,10 +108,21 @@ def _gravest(detections: Sequence[Detection]) -> Detection:
     return max(firing, key=lambda d: (d.severity.rank, d.observed_at, d.key))
 
 
-def _context(detection: Detection, pool: Pool | None, fleet: Fleet) -> dict[str, Any]:
+def _context(detection: Detection, pool: Pool | None, fleet: Fleet, now: datetime) -> dict[str, Any]:
     """What templates may use. What this target does not have is absent: using it is an error, not an empty text."""
     target = detection.target
-    context: dict[str, Any] = {"target": target.id, "labels": detection.labels, "evidence": detection.evidence}
+    context: dict[str, Any] = {
+        "target": target.id,
+        "cluster": target.cluster,
+        "labels": detection.labels,
+        "evidence": detection.evidence,
+        "began": detection.started_at.isoformat(),
+        "now": now.isoformat(),
+    }
+    if target.node is not None:
+        context["node"] = target.node
+    if target.gpu is not None:
+        context["gpu"] = target.gpu
     if pool is None:
         return context
     context["pool"] = pool.name
@@ -138,14 +149,19 @@ class _Case:
     fleet: Fleet
 
     @classmethod
-    def of(cls, detection: Detection, library: Library, policy: Policy, fleet: Fleet) -> _Case:
-        pool = fleet.pool(detection.target.service or "")
-        return cls(detection.target, pool, _context(detection, pool, fleet), library, policy, fleet)
+    def of(cls, detection: Detection, library: Library, policy: Policy, fleet: Fleet, now: datetime) -> _Case:
+        target = detection.target
+        node = fleet.node(target.node or "") if target.service is None else None
+        # A node has no dialect of its own: the first pool that runs on it proves that it serves.
+        pool = fleet.pool(node.pools[0] if node is not None else target.service or "")
+        return cls(target, pool, _context(detection, pool, fleet, now), library, policy, fleet)
 
 
 def _planned(case: _Case, index: int, spec: StepSpec, healthy: Criterion | None) -> PlannedStep:
     where: tuple[int | str, ...] = ("steps", index)
     values = render_all(spec.parameters, case.context, (*where, "with"))
+    if spec.lever == "rollout_hotfix" and "rings" not in values:
+        values["rings"] = rings_of(case.fleet, case.pool)
     try:
         step = _STEP.validate_python({**values, "lever": spec.lever})
     except ValidationError as error:
@@ -171,10 +187,36 @@ def _planned(case: _Case, index: int, spec: StepSpec, healthy: Criterion | None)
         indicators=_indicators(case, () if spec.verify is None else spec.verify.criteria, (*where, "verify")),
         on_cannot_tell=spec.on_cannot_tell,
         restore=spec.restore,
+        then=spec.then,
+        rejoin_pool=touched[0].name if rejoins(step) else "",
+        by_pool=_by_pool(case, step, spec, (*where, "verify")),
         healthy=gone,
         healthy_indicator=_indicators(case, [gone], ("healthy",))[0] if gone else None,
         envelope=envelope_of(f"{index + 1}-{spec.lever}", step, targets, case.policy),
     )
+
+
+def rings_of(fleet: Fleet, pool: Pool | None) -> tuple[tuple[str, ...], ...]:
+    """One ring per pool of the route, the largest first: wrong numbers on some GPU types only, in oai-2024-02-20."""
+    route = fleet.route_of(pool.name) if pool is not None else None
+    names = route.pools if route is not None else (pool.name,) if pool is not None else ()
+    pools = [p for p in (fleet.pool(n) for n in names) if p is not None]
+    return tuple((p.name,) for p in sorted(pools, key=lambda p: (-p.size * p.tokens_per_second, p.name)))
+
+
+def _by_pool(
+    case: _Case, step: Step, spec: StepSpec, where: tuple[int | str, ...]
+) -> dict[str, tuple[IndicatorQuery, ...]]:
+    """For a rollout: what the criteria measure on each pool of its rings. A ring is judged by its own pools."""
+    if not isinstance(step, RolloutHotfix) or spec.verify is None:
+        return {}
+    found: dict[str, tuple[IndicatorQuery, ...]] = {}
+    for name in (name for ring in step.rings for name in ring):
+        pool = case.fleet.pool(name)
+        route = case.fleet.route_of(name)
+        context = {**case.context, "pool": name} | ({"route": route.name} if route else {})
+        found[name] = _indicators(replace(case, pool=pool, context=context), spec.verify.criteria, where)
+    return found
 
 
 def _indicators(case: _Case, criteria: Sequence[Criterion], where: tuple[int | str, ...]) -> tuple[IndicatorQuery, ...]:

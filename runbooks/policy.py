@@ -38,6 +38,11 @@ class LeverPolicy(Model):
     max_acts_per_hour: int = Field(default=20, ge=0, description="In one domain. 0 blocks the lever.")
     attempts: int = Field(default=2, ge=1, description="On one target within cooldown_s (G10, used by the Guard).")
     cooldown_s: Seconds = 3600.0
+    max_nodes_out: int = Field(default=1, ge=0, description="Nodes out of scheduling in a domain, standing included.")
+    max_gpus: int = Field(default=8, ge=0, description="GPUs taken out or taken more, standing included.")
+    unattended: bool = Field(
+        default=False, description="G6: an irreversible lever may act without a named, verified person."
+    )
     ask_over_share: Share = Field(default=1.0, description="A larger move than this asks people even in auto.")
 
 

@@ -7,7 +7,23 @@ from typing import assert_never
 
 from runbooks.detection import Target
 from runbooks.fleet import Fleet, Pool
-from runbooks.levers import IsolateEndpoint, Page, RecycleConnections, RerouteTraffic, ShedLoad, Step, direction
+from runbooks.levers import (
+    FreezeChanges,
+    IncreaseCapacity,
+    IsolateEndpoint,
+    Page,
+    RebalanceNodes,
+    RebootNode,
+    RecycleConnections,
+    RerouteTraffic,
+    ResetGpu,
+    RestartEngine,
+    RollbackChange,
+    RolloutHotfix,
+    ShedLoad,
+    Step,
+    direction,
+)
 from runbooks.plan import Envelope
 from runbooks.policy import Policy
 from runbooks.templates import RenderError
@@ -22,9 +38,32 @@ def pools_touched(step: Step, fleet: Fleet, where: tuple[int | str, ...]) -> lis
             raise RenderError((*where, "with", field), f"the fleet has no pool {name!r}")
         return pool
 
+    def managed(pool: Pool, field: str) -> Pool:
+        if pool.workload is None:
+            raise RenderError(
+                (*where, "with", field), f"pool {pool.name} has no `workload` in the fleet, so no cluster runs it"
+            )
+        return pool
+
     match step:
         case Page():
             return []
+        case RebalanceNodes() | ResetGpu() | RebootNode():
+            node = fleet.node(step.node)
+            if node is None:
+                raise RenderError((*where, "with", "node"), f"the fleet has no node {step.node!r}")
+            return [managed(pool_named(name, "node"), "node") for name in node.pools]
+        case RestartEngine() | IncreaseCapacity() | RollbackChange():
+            return [managed(pool_named(step.pool, "pool"), "pool")]
+        case RolloutHotfix():
+            return _rings(
+                step, [[managed(pool_named(n, "rings"), "rings") for n in ring] for ring in step.rings], where
+            )
+        case FreezeChanges():
+            pools = [p for p in fleet.pools if p.cluster == step.cluster and p.workload is not None]
+            if not pools:
+                raise RenderError((*where, "with", "cluster"), f"no pool of cluster {step.cluster!r} has a `workload`")
+            return pools
         case RecycleConnections():
             return [pool_named(step.pool, "pool")]
         case IsolateEndpoint():
@@ -51,17 +90,40 @@ def pools_touched(step: Step, fleet: Fleet, where: tuple[int | str, ...]) -> lis
     assert_never(step)
 
 
+def _rings(step: RolloutHotfix, rings: list[list[Pool]], where: tuple[int | str, ...]) -> list[Pool]:
+    """The pools of all rings. A canary that leaves out the largest pool proves little for it (oai-2024-02-20)."""
+    pools = [p for ring in rings for p in ring]
+    if len({p.name for p in pools}) != len(pools):
+        raise RenderError((*where, "with", "rings"), "a pool stands in two rings; name each once")
+    if not step.image and not step.env:
+        raise RenderError((*where, "with", "image"), "rollout_hotfix changes nothing: give `image` or `env`")
+    largest = max(pools, key=lambda p: p.size * p.tokens_per_second)
+    if all(p.size * p.tokens_per_second < largest.size * largest.tokens_per_second for p in rings[0]):
+        raise RenderError(
+            (*where, "with", "rings"), f"the first ring leaves out the largest pool, {largest.name}; put it there"
+        )
+    return pools
+
+
 def targets_of(step: Step, touched: Sequence[Pool]) -> tuple[str, ...]:
     """Ids of the targets that the step changes or loads."""
     if isinstance(step, IsolateEndpoint):
         return tuple(Target(cluster=p.cluster, service=p.name, endpoint=step.endpoint).id for p in touched)
+    if isinstance(step, RebalanceNodes | RebootNode):
+        return (Target(cluster=touched[0].cluster, node=step.node).id,)
+    if isinstance(step, ResetGpu):
+        return (Target(cluster=touched[0].cluster, node=step.node, gpu=step.gpu).id,)
+    if isinstance(step, RestartEngine) and step.endpoint is not None:
+        return tuple(Target(cluster=p.cluster, service=p.name, endpoint=step.endpoint).id for p in touched)
+    if isinstance(step, FreezeChanges):
+        return (Target(cluster=step.cluster).id,)
     return tuple(Target(cluster=p.cluster, service=p.name).id for p in touched)
 
 
 def envelope_of(step_id: str, step: Step, targets: tuple[str, ...], policy: Policy) -> Envelope:
     """The most that the whole step may do, over all increments: what people approve, and never more than policy."""
     limits = policy.for_lever(step.lever)
-    share, endpoints = 0.0, 0
+    share, endpoints, nodes, gpus = 0.0, 0, 0, 0
     match step:
         case RerouteTraffic():
             share = min(1.0 - step.keep, limits.largest_share)
@@ -69,7 +131,19 @@ def envelope_of(step_id: str, step: Step, targets: tuple[str, ...], policy: Poli
             share = min(1.0 - step.admit, limits.largest_share)
         case IsolateEndpoint():
             endpoints = 1
-        case RecycleConnections() | Page():
+        case RebalanceNodes():
+            endpoints, nodes, gpus = limits.max_endpoints_down, 1, limits.max_gpus
+        case RestartEngine():
+            endpoints = limits.max_endpoints_down
+        case IncreaseCapacity():
+            gpus = limits.max_gpus
+        case RolloutHotfix() | RollbackChange():
+            share = limits.largest_share
+        case ResetGpu():
+            gpus = 1
+        case RebootNode():
+            nodes, gpus = 1, limits.max_gpus
+        case RecycleConnections() | FreezeChanges() | Page():
             pass
         case _:
             assert_never(step)
@@ -80,4 +154,6 @@ def envelope_of(step_id: str, step: Step, targets: tuple[str, ...], policy: Poli
         direction=direction(step),
         largest_share=share,
         largest_endpoints=endpoints,
+        largest_nodes=nodes,
+        largest_gpus=gpus,
     )

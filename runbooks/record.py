@@ -31,6 +31,7 @@ State = Literal[
 ]
 Outcome = Literal[
     "restored",
+    "fixed",
     "self_resolved",
     "paged",
     "observed",
@@ -76,6 +77,9 @@ class StepRecord(BaseModel):
     effects: list[Effect] = Field(default_factory=list)
     standing: Receipt | None = None
     end: str = ""
+    back: Literal["restorable", "permanent", "irreversible", "harmless"] = Field(
+        default="restorable", description="What back to normal means for its lever."
+    )
 
 
 class CaseRecord(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runbooks.change import Blast, CannotPlan, Change, NothingToDo, Receipt
+from runbooks.change import Blast, CannotPlan, Change, NothingToDo, Receipt, one_way
 from runbooks.facts import Settings, Value
 
 
@@ -29,12 +29,18 @@ def plan_restore(
     """
     if not 0.0 < share_back <= 1.0 or not 0.0 <= passed < share_back:
         return CannotPlan(why=f"a share back of {share_back:g} after {passed:g} is not a way back")
+    before = {key: value for key, value in before.items() if not one_way(key)}
+    after = {key: value for key, value in after.items() if not one_way(key)}
+    if not before:
+        return CannotPlan(why="nothing of it can be put back: what is gone has come back as another", lasting=True)
     if set(before) != set(after):
         return CannotPlan(
             why=f"the receipts name different settings before and after: {sorted(set(before) ^ set(after))}"
         )
     left = _on_the_way(before, after, passed)
     for key, value in left.items():
+        if key.partition("/")[0] in _THAWED and _same(now_settings.get(key), before[key]):
+            continue
         if key not in now_settings:
             return CannotPlan(why=f"setting {key} is missing: the actuator does not have it any more")
         if not _same(now_settings[key], value):
@@ -42,7 +48,11 @@ def plan_restore(
                 why=f"setting {key} is {now_settings[key]!r}, and we left {value!r}: changed by somebody else since"
             )
     wanted = _on_the_way(before, after, share_back)
-    changed = {key: value for key, value in wanted.items() if not _same(left[key], value)}
+    changed = {
+        key: value
+        for key, value in wanted.items()
+        if not _same(left[key], value) and not _same(now_settings.get(key), value)
+    }
     if not changed:
         return NothingToDo(why=f"all settings are {share_back:.0%} of the way back already")
     return Change(
@@ -54,7 +64,11 @@ def plan_restore(
     )
 
 
-def _same(one: Value, other: Value) -> bool:
+_THAWED = frozenset({"paused", "autoscale"})
+"""A freeze that somebody has lifted already (the case's own rollback does) is not lifted again, nor put back first."""
+
+
+def _same(one: Value | None, other: Value) -> bool:
     return type(one) is type(other) and one == other
 
 

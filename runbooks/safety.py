@@ -16,7 +16,7 @@ from runbooks.change import CannotPlan, Change, NothingToDo
 from runbooks.detection import Target
 from runbooks.facts import Facts, GuardView, Known, PoolState, StandingReceipt, Unknown
 from runbooks.fleet import Fleet
-from runbooks.levers import IsolateEndpoint
+from runbooks.levers import IncreaseCapacity, IsolateEndpoint, Kind, RebalanceNodes, kind
 from runbooks.plan import GateVerdict, PlannedStep, Verdict
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy
 
@@ -129,6 +129,17 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
                 "deny",
                 f"{down} of {len(found.endpoints)} endpoints of {pool} would be out; the limit is {limits.max_share_down:.0%}",
             )
+    for pool, count in blast.restarting.items():
+        down = count + sum(s.endpoints_down.get(pool, 0) for s in standing)
+        if down > limits.max_endpoints_down:
+            return _say(
+                "G2",
+                "deny",
+                f"{down} replicas of {pool} would be down; the limit is {limits.max_endpoints_down}{_named(standing)}",
+            )
+    over = _nodes_and_gpus(q, q.change, standing)
+    if over is not None:
+        return over
     for route, share in blast.share_moved.items():
         total = share + sum(s.share_moved.get(route, 0.0) for s in standing)
         if share > limits.largest_increment + 1e-9:
@@ -154,6 +165,24 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
     )
 
 
+def _nodes_and_gpus(q: Question, change: Change, standing: Sequence[StandingReceipt]) -> GateVerdict | None:
+    """A node that is out must rejoin, checked under load, before a second goes (they did not in oai-2023-03-20)."""
+    blast, limits = change.blast, q.limits
+    mine = f"{q.target.id}"
+    others = [s for s in standing if not (s.target_id == mine and s.lever in ("rebalance_nodes", "reboot_node"))]
+    out = {n for s in others for n in s.nodes} | set(blast.nodes)
+    if blast.nodes and len(out) > limits.max_nodes_out:
+        return _say(
+            "G2",
+            "deny",
+            f"{len(out)} nodes would be out ({', '.join(sorted(out))}); the limit is {limits.max_nodes_out}",
+        )
+    gpus = blast.gpus + sum(s.gpus for s in others) if blast.gpus else 0
+    if gpus > limits.max_gpus:
+        return _say("G2", "deny", f"{gpus} GPUs would be taken; the limit is {limits.max_gpus}{_named(standing)}")
+    return None
+
+
 def _pool(q: Question, f: Facts, gate: str, name: str) -> PoolState | GateVerdict:
     if isinstance(f.pools, Unknown):
         return _unknown(q, gate, f"the state of pool {name}", f.pools)
@@ -168,7 +197,7 @@ def _answering(q: Question, f: Facts, gate: str, state: PoolState) -> int | Gate
     if state.answering is None:
         return _unknown(q, gate, f"how many endpoints of {state.pool} answer", Unknown(why="they could not be probed"))
     assert isinstance(q.change, Change)
-    down = q.change.blast.endpoints_down.get(state.pool, 0)
+    down = q.change.blast.endpoints_down.get(state.pool, 0) + q.change.blast.restarting.get(state.pool, 0)
     step = q.step.step
     # By default the fault of an endpoint is that it gave no token just now: then it is not among those that answer. By a
     # runbook's own criterion (bad output) or on another target the one that is taken out may well be one of them.
@@ -223,7 +252,7 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
         return _say("G3", "allow", "nothing receives more load")
     blast = q.change.blast
     notes: list[str] = []
-    for pool in blast.endpoints_down:
+    for pool in blast.endpoints_down | blast.restarting:
         state = _pool(q, f, "G3", pool)
         if isinstance(state, GateVerdict):
             return state
@@ -243,6 +272,9 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
         notes.append(f"{pool} carries {state.load_tps:.0f} of {room:.0f} tokens/s")
     if isinstance(f.guard, Unknown):
         return _unknown(q, "G3", "the headroom that is promised already", f.guard)
+    lacking = _dependencies(q, f, notes)
+    if lacking is not None:
+        return lacking
     promised = reserved(f.guard.value, q.workflow_id, f.now)
     for pool, more in (blast.reserved_tps | _coming_back(q, f)).items():
         extra = more + promised.get(pool, 0.0)
@@ -259,6 +291,26 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
             )
         notes.append(f"{pool} would carry {state.load_tps + extra:.0f} of {limit:.0f} tokens/s")
     return _say("G3", "allow", "; ".join(notes) or "nothing receives more load")
+
+
+def _dependencies(q: Question, f: Facts, notes: list[str]) -> GateVerdict | None:
+    """What more replicas lean on has room for them: restarts failed through a full pool in oai-2024-06-04."""
+    step = q.step.step
+    pool = q.fleet.pool(step.pool) if isinstance(step, IncreaseCapacity) else None
+    wanted = pool.workload.depends_on if pool is not None and pool.workload is not None else ()
+    if not wanted or q.purpose != "act" or not isinstance(step, IncreaseCapacity):
+        return None
+    if not isinstance(f.dependencies, Known):
+        fact = f.dependencies or Unknown(why="it was not measured")
+        return _unknown(q, "G3", f"the headroom of {', '.join(wanted)}", fact)
+    for name in wanted:
+        room = f.dependencies.value.get(name)
+        if room is None:
+            return _unknown(q, "G3", f"the headroom of {name}", Unknown(why="it was not measured"))
+        if room < step.at_once:
+            return _say("G3", "deny", f"{name} has room for {room:g} more replica(s), and {step.at_once} are wanted")
+        notes.append(f"{name} has room for {room:g} more")
+    return None
 
 
 def g4_one_change(q: Question, f: Facts) -> GateVerdict:
@@ -301,6 +353,18 @@ def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
                 "G5", "deny", f"{left} of {state.endpoints} endpoints of {pool} would answer; {least} is the minimum"
             )
         notes.append(f"{left} of {state.endpoints} in {pool} go on answering (minimum {least})")
+    for pool, count in q.change.blast.restarting.items():
+        state = _pool(q, f, "G5", pool)
+        if isinstance(state, GateVerdict):
+            return state.model_copy(update={"outcome": "deny"})
+        if state.answering is None:
+            return _say("G5", "deny", f"how many endpoints of {pool} answer could not be probed").model_copy(
+                update={"unknown": True}
+            )
+        least, left = minimum(q.policy, state.endpoints), state.answering - count
+        if left < least:
+            return _say("G5", "deny", f"{left} replica(s) of {pool} would answer meanwhile; {least} is the minimum")
+        notes.append(f"{left} of {state.endpoints} in {pool} answer meanwhile (minimum {least})")
     for pool in q.change.blast.reserved_tps:
         state = _pool(q, f, "G5", pool)
         if isinstance(state, GateVerdict):
@@ -313,13 +377,31 @@ def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
     return _say("G5", "allow", "; ".join(notes) or "no endpoint is taken out")
 
 
+def g6_irreversible(q: Question, f: Facts) -> GateVerdict:
+    """What cannot be taken back needs a named, verified person: a herd of restarts did more harm in gcp-2025-06-12."""
+    if q.purpose != "act" or kind(q.step.step) is not Kind.IRREVERSIBLE:
+        return _say("G6", "allow", "it can be taken back")
+    if q.limits.unattended:
+        return _say("G6", "allow", f"policy lets {q.step.step.lever} act without a named person")
+    if q.for_class.mode == "observe":
+        return _say("G6", "allow", "observe mode: decided and recorded, nothing is touched")
+    if f.approval is None or not f.approval.verified or not f.approval.approvers:
+        return _say("G6", "ask", f"{q.step.step.lever} cannot be taken back: a named, verified person must approve")
+    if f.approval.digest != q.step.envelope.digest or f.approval.expires_at <= f.now:
+        return _say("G6", "ask", "the approval is for another plan, or has ended")
+    return _say("G6", "allow", f"approved by {', '.join(f.approval.approvers)}, verified")
+
+
 def g7_approval(q: Question, f: Facts) -> GateVerdict:
     """The approval shows the plan, is bound to its envelope and ends. Humans approved harm they could not see in oai-2024-05-21."""
     if q.purpose != "act":
         return _say("G7", "allow", "undo and restore return to what stood before")
     env = q.step.envelope
     if isinstance(q.change, Change) and (
-        q.change.blast.largest_share > env.largest_share + 1e-9 or q.change.blast.endpoints > env.largest_endpoints
+        q.change.blast.largest_share > env.largest_share + 1e-9
+        or q.change.blast.endpoints > env.largest_endpoints
+        or len(q.change.blast.nodes) > env.largest_nodes
+        or q.change.blast.gpus > env.largest_gpus
     ):
         return _say(
             "G7", "deny", f"the change ({q.change.note or 'no note'}) is outside of the plan's envelope {env.digest}"
@@ -350,7 +432,7 @@ def g8_before_state(q: Question, f: Facts) -> GateVerdict:
     if isinstance(f.before, Unknown):
         return _unknown(q, "G8", "the before-state", f.before)
     if isinstance(q.change, CannotPlan):
-        return _say("G8", "deny", q.change.why)
+        return GateVerdict(gate="G8", outcome="deny", reason=q.change.why, lasting=q.change.lasting)
     if isinstance(q.change, NothingToDo):
         return _say("G8", "allow", q.change.why)
     for key, value in q.change.before.items():
@@ -370,10 +452,30 @@ def g9_verifiable(q: Question, f: Facts) -> GateVerdict:
         return _say("G9", "deny", "no criterion of the verify is a real generation")
     if isinstance(f.verifier, Unknown):
         return _unknown(q, "G9", "what verify will measure", f.verifier)
+    if q.purpose == "restore" and isinstance(q.step.step, RebalanceNodes):
+        unproven = _unproven(q.step.step.node, f)
+        if unproven is not None:
+            return unproven
     missing = {c.indicator for c in q.step.verify.criteria} - set(f.verifier.value)
     if missing:
         return _unknown(q, "G9", "what verify will measure", Unknown(why=f"no reading of {', '.join(sorted(missing))}"))
     return _say("G9", "allow", f"{len(q.step.verify.criteria)} indicator(s), soak {q.step.verify.soak_s:.0f} s")
+
+
+REJOIN_FOR_S = 60.0
+"""How long a node's check under load speaks for it, seconds."""
+
+
+def _unproven(node: str, f: Facts) -> GateVerdict | None:
+    """A node may take pods again only after it made tokens under load: an idle check passes on a sick GPU."""
+    if f.rejoin is None or f.rejoin.node != node:
+        return _say("G9", "deny", f"{node} has not been checked under load")
+    age = (f.now - f.rejoin.observed_at).total_seconds()
+    if age > REJOIN_FOR_S:
+        return _say(
+            "G9", "deny", f"the check of {node} under load is {age:.0f} s old; {REJOIN_FOR_S:.0f} s is the most"
+        )
+    return None if f.rejoin.ok else _say("G9", "deny", f"{node} failed under load: {f.rejoin.why}")
 
 
 def g16_fault_now(q: Question, f: Facts) -> GateVerdict:
@@ -400,6 +502,7 @@ GATES: tuple[Gate, ...] = (
     g3_headroom,
     g4_one_change,
     g5_minimum_healthy,
+    g6_irreversible,
     g7_approval,
     g8_before_state,
     g9_verifiable,

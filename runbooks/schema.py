@@ -68,6 +68,10 @@ class StepSpec(Model):
     verify: Verify | None = Field(default=None, description="Required for every lever but page.")
     on_cannot_tell: Literal["undo", "keep_and_page"] = "undo"
     restore: RestoreRule = RestoreRule()
+    then: Literal["stand", "next"] = Field(
+        default="stand",
+        description="When it was Better: stand and watch, or go on (a drained node is reset before it comes back).",
+    )
 
     @model_validator(mode="after")
     def _verified(self) -> StepSpec:

@@ -12,6 +12,7 @@ import httpx
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.acts import ClusterActivities, NodeActivities, TrafficActivities, no_checkpoint
 from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.measure import Measurements
 from activities.adapters.probe import HttpProber
@@ -24,12 +25,12 @@ from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
 from activities.facts import Gatherer
 from activities.guard_client import GuardClient
-from activities.ports import Notify
+from activities.ports import Actuator, Cluster, Notify, Traffic
 from activities.reaper import ReaperActivities
 from activities.safety import SafetyActivities
-from activities.traffic import TrafficActivities, no_checkpoint
+from activities.sampling import SamplingActivities
 from activities.triage import TriageActivities
-from runbooks.detection import TASK_QUEUE
+from runbooks.detection import TASK_QUEUE, node_queue
 from runbooks.fleet import Fleet
 from runbooks.library import Library
 from runbooks.policy import Policy
@@ -56,12 +57,18 @@ class Parts:
     task_queue: str = TASK_QUEUE
     observe: Callable[[CaseRecord], None] = field(default=lambda _: None)
     checkpoint: Callable[[str], None] = no_checkpoint
+    cluster: Cluster | None = None
+    """The control plane; None: levers on clusters and nodes are refused, since what stands there is not known."""
+    routes: Traffic | None = None
+    """Where weights live when that is not Envoy's own files: Gateway API routes."""
 
 
 def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, source: ScrapeSource) -> Sequence[Any]:
     """Every activity, bound to its adapters."""
     prober = HttpProber(parts.fleet, http, parts.route_urls, timeout_s=2.0)
-    traffic = EnvoyTraffic(parts.fleet, parts.envoy_folder, parts.envoy_admin, http, checkpoint=parts.checkpoint)
+    traffic: Traffic = parts.routes or EnvoyTraffic(
+        parts.fleet, parts.envoy_folder, parts.envoy_admin, http, checkpoint=parts.checkpoint
+    )
     prometheus = (
         PrometheusSource(parts.prometheus_url, http, 2 * parts.policy.timing.scrape_period_s)
         if parts.prometheus_url
@@ -69,13 +76,19 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
     )
     metrics = Measurements(
         parts.fleet, prober, prometheus, parts.envoy_admin, http, source=source, watcher=watcher,
-        declared=traffic.read, probe_timeout_s=parts.probe_timeout_s,
+        declared=traffic.read, cluster=parts.cluster, probe_timeout_s=parts.probe_timeout_s,
     )  # fmt: skip
     gatherer = Gatherer(metrics, WatchedProber(prober, watcher))
     guard = GuardClient(parts.client, parts.task_queue)
     triage = TriageActivities(parts.library, parts.policy, parts.fleet)
-    safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet, parts.journal)
-    acts = TrafficActivities(traffic, metrics, parts.journal, gatherer, checkpoint=parts.checkpoint)
+    safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet, parts.journal, parts.cluster)
+    acts = TrafficActivities(traffic, parts.journal, checkpoint=parts.checkpoint)
+    sampling = SamplingActivities(traffic, metrics, prober, gatherer, parts.cluster)
+    placing = (
+        ClusterActivities(parts.cluster, parts.journal, checkpoint=parts.checkpoint)
+        if parts.cluster is not None
+        else None
+    )
     book = CasebookActivities(
         parts.notify, parts.journal, parts.client, parts.task_queue, parts.observe, parts.checkpoint
     )
@@ -86,8 +99,10 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
         safety.check,
         acts.apply,
         acts.read_back,
-        acts.verify,
-        acts.watch,
+        *([placing.apply, placing.read_back] if placing is not None else []),
+        sampling.verify,
+        sampling.watch,
+        sampling.rejoin,
         book.tell,
         book.close,
         book.forward,
@@ -132,3 +147,16 @@ async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
             for domain in parts.fleet.domains():
                 await guard.start(domain)  # a Guard that already knows what stands answers the first alert at once
             yield worker
+
+
+@asynccontextmanager
+async def running_node_worker(
+    client: Client, node: str, agent: Actuator, journal: SqlJournal, checkpoint: Callable[[str], None] = no_checkpoint
+) -> AsyncIterator[Worker]:
+    """The worker on one node: acts on that node alone, from the node's own queue."""
+    acts = NodeActivities(agent, journal, checkpoint=checkpoint)
+    # One at a time: two resets of one machine never overlap, whoever asked for them.
+    async with Worker(
+        client, task_queue=node_queue(node), activities=[acts.apply], max_concurrent_activities=1
+    ) as worker:
+        yield worker

@@ -130,6 +130,10 @@ def _bounds(envelope: Envelope) -> str:
         parts.append(f"{envelope.largest_share:.0%} of the route's traffic")
     if envelope.largest_endpoints:
         parts.append(f"{envelope.largest_endpoints} endpoint(s)")
+    if envelope.largest_nodes:
+        parts.append(f"{envelope.largest_nodes} node(s)")
+    if envelope.largest_gpus:
+        parts.append(f"{envelope.largest_gpus} GPU(s)")
     return " and ".join(parts) or "no traffic and no endpoint"
 
 
@@ -162,6 +166,8 @@ def facts_line(facts: Facts) -> str:
         "pools": facts.pools,
         "guard": facts.guard,
         "verifier": facts.verifier,
+        "cluster": facts.cluster,
+        "dependencies": facts.dependencies,
     }
     unknown = [f"{n} ({esc(f.why)})" for n, f in named.items() if isinstance(f, Unknown)]
     ages = [(facts.now - f.observed_at).total_seconds() for f in named.values() if isinstance(f, Known)]

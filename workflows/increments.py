@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.safety import SafetyActivities
 from runbooks.change import Blast, Change, Permit, Receipt
-from runbooks.facts import StandingReceipt
+from runbooks.facts import Rejoin, StandingReceipt
 from runbooks.guard import Release
 from runbooks.plan import ApplyRequest, CheckRequest, CheckResult, Effect, PlannedStep, Sample, VerifyRequest
 from runbooks.record import StepRecord
@@ -42,6 +42,8 @@ def merged(first: Receipt | None, latest: Receipt) -> Receipt:
         endpoints_down=_sum_int(first.blast.endpoints_down, latest.blast.endpoints_down),
         share_moved=_sum(first.blast.share_moved, latest.blast.share_moved),
         refused_share=first.blast.refused_share + latest.blast.refused_share,
+        nodes=tuple(dict.fromkeys([*first.blast.nodes, *latest.blast.nodes])),
+        gpus=first.blast.gpus + latest.blast.gpus,
         reserved_tps=_sum(first.blast.reserved_tps, latest.blast.reserved_tps),
     )
     return latest.model_copy(update={"before": before, "after": after, "blast": blast})
@@ -73,6 +75,7 @@ class Increments:
         increment: int,
         receipt: Receipt | None = None,
         share_back: float = 1.0,
+        rejoin: Rejoin | None = None,
     ) -> CheckResult | None:
         """All gates, once. None when the facts or the Guard could not be had at all: nothing may happen then."""
         case = self.case
@@ -92,6 +95,7 @@ class Increments:
             purpose=purpose,
             receipt=receipt,
             share_back=share_back,
+            rejoin=rejoin,
             approvers=tuple(approved),
             approval_verified=bool(approved) and all(a.verified for a in approved.values()),
             approval_digest=case.pending.digest if case.pending and approved else "",
@@ -208,6 +212,8 @@ class Increments:
             endpoints_down=change.blast.endpoints_down,
             share_moved=change.blast.share_moved,
             reserved_tps=change.blast.reserved_tps,
+            nodes=change.blast.nodes,
+            gpus=change.blast.gpus,
             since=workflow.now(),
         )
         release = Release(
@@ -226,6 +232,8 @@ def standing_receipt(rid: str, receipt: Receipt) -> StandingReceipt:
         endpoints_down=receipt.blast.endpoints_down,
         share_moved=receipt.blast.share_moved,
         reserved_tps=receipt.blast.reserved_tps,
+        nodes=receipt.blast.nodes,
+        gpus=receipt.blast.gpus,
         since=receipt.acted_at,
     )
 

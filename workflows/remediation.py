@@ -145,12 +145,14 @@ class Remediation(Doors):
             run = StepRun(case, moves, step)
             workflow.upsert_search_attributes([LEVER.value_set(step.step.lever)])
             end = await run.run()
-            if run.record.standing is not None:
+            if run.record.standing is not None or (end == "mitigated" and run.record.receipts):
                 stood.append(Standing(case, moves, step, run.record))
             if end == "mitigated" and case.record.mitigated_at is None:
                 case.record.mitigated_at = workflow.now()  # time to mitigate stops here
                 case.note("mitigated", f"{step.step.lever}: {step.envelope.direction}")
-            if run.record.standing is not None and end in ("mitigated", "kept"):
+            if end == "mitigated" and step.then == "next":
+                continue
+            if stood and stood[-1].record is run.record and end in ("mitigated", "kept"):
                 return await self._stand(case, stood)
             match end:
                 case "replan":
@@ -161,10 +163,14 @@ class Remediation(Doors):
                     return await self._ended(case, stood, end)
                 case "observed":
                     return "observed", "observe mode: decided and recorded, nothing was touched"
+                case "stopped":
+                    return "paged", f"{step.step.lever} was taken back, and what was there before is bad as well"
                 case "uncertain":
                     return "paged", f"{step.step.lever} may or may not have been applied"
                 case _:
                     continue  # refused, rejected, expired, undone: the next step
+        if stood:  # the last step went on to a next that there is not: what helped stands
+            return await self._stand(case, stood)
         case.record.owner = await case.page_people(
             f"{plan.failure_class}/exhausted", "The runbook has no further step", _story(case)
         )
@@ -208,11 +214,13 @@ class Remediation(Doors):
             end = await stood[-1].run()
             if end == "replan":
                 return None, ""
-            if end != "restored":
+            if end not in ("restored", "fixed"):
                 return await self._ended(case, stood, end)
             stood.pop()
         if case.firing():
             return None, ""
+        if not any(s.back == "restorable" and s.receipts for s in case.record.steps):
+            return "fixed", "the fault is gone, and what was changed is meant to stay"
         case.record.restored_at = workflow.now()
         return "restored", "the fault is gone and everything is back to normal"
 
@@ -247,7 +255,7 @@ class Remediation(Doors):
             **QUICK,
             summary="Write the record",
         )
-        if outcome in ("restored", "observed", "aborted"):
+        if outcome in ("restored", "fixed", "observed", "aborted"):
             await case.page_people(f"{record.case}/closed", f"Closed: {outcome}", why)
         case.show("closed")
         found = record.classification
@@ -266,7 +274,13 @@ def _settled(record: CaseRecord) -> dict[str, str]:
     out: dict[str, str] = {}
     for step in record.steps:
         for receipt in step.receipts:
-            gone = "undone" if step.end == "undone" else "restored"
+            gone = (
+                "undone"
+                if step.end in ("undone", "stopped")
+                else "restored"
+                if step.back == "restorable"
+                else "permanent"
+            )
             out[receipt.id] = gone if step.standing is None else "adopted"
     return out
 

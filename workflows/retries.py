@@ -30,6 +30,13 @@ class Acting(Remote):
     cancellation_type: ActivityCancellationType
 
 
+class Beating(Acting):
+    """Options of an act whose machine may go away meanwhile."""
+
+    heartbeat_timeout: timedelta
+    schedule_to_close_timeout: timedelta
+
+
 def _s(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
 
@@ -64,6 +71,29 @@ ACT = Acting(
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 """The acting activity. After the last attempt the workflow reads back and pages: it never assumes."""
+ACT_ON_CLUSTER = Acting(
+    start_to_close_timeout=_s(30),
+    retry_policy=RetryPolicy(maximum_attempts=6, initial_interval=_s(0.3), maximum_interval=_s(5)),
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+"""An API server may be slow, and a freeze writes several objects: a little longer than ACT."""
+ACT_ON_NODE = Beating(
+    start_to_close_timeout=_s(300),
+    # Its worker goes down with a reboot, and the next attempt waits in the node's own queue until it is back.
+    heartbeat_timeout=_s(15),
+    schedule_to_close_timeout=_s(1200),
+    retry_policy=RetryPolicy(maximum_attempts=6, initial_interval=_s(1), maximum_interval=_s(10)),
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+"""The node's own agent: a reset takes seconds, a reboot minutes."""
+REJOIN = Beating(
+    start_to_close_timeout=_s(180),
+    heartbeat_timeout=_s(20),
+    schedule_to_close_timeout=_s(400),
+    retry_policy=RetryPolicy(maximum_attempts=2, initial_interval=_s(1)),
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+"""A node's check under load: a replica must start there first."""
 SAMPLE = Remote(
     start_to_close_timeout=_s(10),
     retry_policy=RetryPolicy(maximum_attempts=2, initial_interval=_s(0.5)),

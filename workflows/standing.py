@@ -8,14 +8,16 @@ from typing import Literal
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from runbooks.change import Receipt
-from runbooks.plan import CheckResult, PlannedStep, WatchRequest, WatchResult
+from runbooks.change import Receipt, one_way
+from runbooks.facts import Rejoin
+from runbooks.levers import Kind, kind, rejoins
+from runbooks.plan import CheckResult, PlannedStep, RejoinRequest, WatchRequest, WatchResult
 from runbooks.record import StepRecord
 from workflows import details, levers
 from workflows.casefile import CaseFile
 from workflows.increments import Increments, merged
 
-StandEnd = Literal["restored", "aborted", "replan", "kept"]
+StandEnd = Literal["restored", "fixed", "aborted", "replan", "kept"]
 RESTORES_AT_MOST = 3
 """Failed restores before people are asked to look: a fault that comes back each time is not gone."""
 NOT_YET_AT_MOST = 10
@@ -35,6 +37,7 @@ class Standing:
         self.record = record
         self._clear_since: datetime | None = None
         self._back = 0.0
+        self._rejoin: Rejoin | None = None
 
     async def run(self) -> StandEnd:
         """Until everything is back to normal, or a person or a graver alert ends it."""
@@ -43,8 +46,10 @@ class Standing:
             stop = await self._watch()
             if stop is not None:
                 return stop
+            if kind(self.step.step) is not Kind.RESTORABLE:
+                return await self._for_good()
             self.case.show("restoring")
-            if await self._restore():
+            if await self._serves_again() and await self._restore():
                 return "restored"
             failed += 1
             self._clear_since = None
@@ -52,6 +57,33 @@ class Standing:
                 why = f"{self.step.step.lever} could not be taken back {failed} times; it still stands"
                 self.case.record.owner = await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
                 return "kept"
+
+    async def _for_good(self) -> StandEnd:
+        """The fault is gone, and this change is meant to stay: it counts no longer as standing."""
+        if self.record.standing is not None:
+            self.record.standing = None
+            await self.moves.release(self.step, self.record, applied=False)
+        return "fixed"
+
+    async def _serves_again(self) -> bool:
+        """A drained node proves itself under load before it may take replicas. True at once for every other lever."""
+        node = rejoins(self.step.step)
+        if not node:
+            return True
+        assert self.case.record.target is not None
+        request = RejoinRequest(
+            case=self.case.record.case,
+            cluster=self.case.record.target.cluster,
+            node=node,
+            pool=self.step.rejoin_pool,
+        )
+        try:
+            self._rejoin = await levers.rejoin(request)
+        except ActivityError as error:
+            self.case.note("not checked under load", f"{node}: {error.cause or error}")
+            return False
+        self.case.note("under load" if self._rejoin.ok else "failed under load", f"{node}: {self._rejoin.why}")
+        return self._rejoin.ok
 
     async def _watch(self) -> Literal["aborted", "replan"] | None:
         """Returns None once the fault has been gone for `clear_for_s`: no alert fires AND it is measured gone."""
@@ -144,7 +176,7 @@ class Standing:
         counting it as a failed restore would give every ramp of four parts up half way.
         """
         for _ in range(NOT_YET_AT_MOST):
-            result = await self.moves.check(self.step, "restore", len(self.record.receipts), stands, part)
+            result = await self.moves.check(self.step, "restore", len(self.record.receipts), stands, part, self._rejoin)
             if result is None or result.guard != "refused" or result.retry_after_s <= 0:
                 return result
             if await self.case.wait(result.retry_after_s, f"Restore: {result.guard_why}"):
@@ -193,6 +225,6 @@ class Standing:
 def _left(stands: Receipt, restored: Receipt) -> Receipt | None:
     """What still stands after a part of the way back: None when all settings are those of before."""
     after = {**stands.after, **restored.after}
-    if all(after[k] == stands.before[k] for k in stands.before):
+    if all(after[k] == stands.before[k] for k in stands.before if not one_way(k)):
         return None
     return merged(None, stands).model_copy(update={"after": after, "permit_id": restored.permit_id})

@@ -9,6 +9,7 @@ from typing import Literal
 from temporalio import workflow
 
 from runbooks.change import Change, Receipt
+from runbooks.levers import Kind, RolloutHotfix, kind, takes_back_whole
 from runbooks.people import Pending
 from runbooks.plan import CheckResult, PlannedStep
 from runbooks.record import StepRecord
@@ -29,6 +30,7 @@ StepEnd = Literal[
     "replan",
     "resolved",
     "already",
+    "stopped",
 ]
 REFUSED_AT_MOST = 5
 """An act that the actuator refuses this often in one step is given up: somebody else is changing the same thing."""
@@ -46,8 +48,8 @@ DENIED_AT_MOST_S = 60.0
 
 def momentary(result: CheckResult) -> bool:
     """A denial for want of room, or of a plan that fits: load at this moment, which may be another in five seconds."""
-    denied = {g.gate for g in result.verdict.gates if g.outcome == "deny"}
-    return bool(denied) and denied <= {"G3", "G8"}
+    denied = [g for g in result.verdict.gates if g.outcome == "deny"]
+    return bool(denied) and all(g.gate in ("G3", "G8") and not g.lasting for g in denied)
 
 
 class StepRun:
@@ -57,9 +59,10 @@ class StepRun:
         self.case = case
         self.moves = moves
         self.step = step
-        self.record = StepRecord(step_id=step.id, lever=step.step.lever)
+        self.record = StepRecord(step_id=step.id, lever=step.step.lever, back=kind(step.step).value)
         case.record.steps.append(self.record)
         self._increment = 0
+        self._proven = False
         self._refused = 0
         self._queued = False
         self._waiting_since: datetime | None = None
@@ -91,7 +94,7 @@ class StepRun:
 
     async def _stopped(self, stop: Stop) -> StepEnd | None:
         """What a safe point asks for. With something standing, a fault that has cleared is the restore's matter."""
-        if stop == "resolved" and self.record.standing is not None:
+        if stop == "resolved" and self.record.receipts:
             return "mitigated"
         await self.moves.release(self.step, self.record, applied=False)
         return stop
@@ -104,8 +107,8 @@ class StepRun:
         if outcome != "allow":
             await self._step_back()
         if outcome in ("allow", "ask") and result.complete:  # nobody is asked to approve nothing
-            if self.record.standing is not None:
-                return "mitigated"
+            if self.record.receipts:
+                return "mitigated" if self._proven else await self._prove_all()
             await self._give_up("nothing is left to change: the settings are already as this step wants them")
             return "already"
         if outcome == "deny":
@@ -243,7 +246,7 @@ class StepRun:
             await self.moves.release(self.step, self.record, applied=False)
             self._refused += 1
             return "refused" if self._refused >= REFUSED_AT_MOST else None
-        return await self._prove(acted.receipt, change.last, {} if change.last else _baseline(result))
+        return await self._prove(acted.receipt, change.last, {} if change.last else self._baseline(result))
 
     async def _remembered(self, result: CheckResult) -> StepEnd | None:
         """A Reset made this case forget what it had done; the journal has not. It stands as if just done: prove it."""
@@ -254,7 +257,7 @@ class StepRun:
         for receipt in earlier:
             self.record.receipts.append(receipt)
             self.record.standing = merged(self.record.standing, receipt)
-        return await self._prove(last, result.complete, {} if result.complete else _baseline(result))
+        return await self._prove(last, result.complete, {} if result.complete else self._baseline(result))
 
     async def _prove(self, receipt: Receipt, last: bool, baseline: dict[str, float]) -> StepEnd | None:
         """Verifies what now stands: kept when Better, else taken back or told."""
@@ -263,7 +266,8 @@ class StepRun:
             case.record.first_act_at = workflow.now()
         before = self.record.standing
         self.record.receipts.append(receipt)
-        self.record.standing = merged(before, receipt)
+        if kind(self.step.step) is not Kind.IRREVERSIBLE:  # what nobody can take back does not stand: it has happened
+            self.record.standing = merged(before, receipt)
         case.show("verifying")
         effect = await self.moves.verify(self.step, receipt, baseline)
         self.record.effects.append(effect)
@@ -271,10 +275,25 @@ class StepRun:
         if effect.outcome == "better":
             await self.moves.release(self.step, self.record, applied=True)
             self._increment += 1
+            self._proven = last
             return "mitigated" if last else None
         if effect.outcome == "cannot_tell" and (self.step.on_cannot_tell == "keep_and_page" or case.taken_by):
             return await self._keep(f"{self.step.step.lever} cannot be proven: {effect.why}")
         return await self._undo(receipt, before, effect.why)
+
+    async def _prove_all(self) -> StepEnd:
+        """Nothing is left to change, and no increment was proven as the last: the step as a whole is proven now."""
+        case = self.case
+        case.show("verifying")
+        latest = self.record.standing or self.record.receipts[-1]
+        effect = await self.moves.verify(self.step, latest, {})
+        self.record.effects.append(effect)
+        case.note(f"effect of the whole: {effect.outcome}", effect.why)
+        if effect.outcome == "better":
+            return "mitigated"
+        if effect.outcome == "cannot_tell" and (self.step.on_cannot_tell == "keep_and_page" or case.taken_by):
+            return await self._keep(f"{self.step.step.lever} cannot be proven: {effect.why}")
+        return await self._undo(latest, None, effect.why)
 
     async def _keep(self, why: str) -> StepEnd:
         """The change stays, not proven Better: a person has been told and owns it."""
@@ -292,22 +311,48 @@ class StepRun:
         return "uncertain"
 
     async def _undo(self, receipt: Receipt, before: Receipt | None, why: str) -> StepEnd:
-        """Takes the last increment back under the same lock. What cannot be taken back is told to people."""
+        """Takes the last increment back, or the whole step where one bad part condemns it. What cannot be taken back is
+        told to people."""
         self.case.show("undoing")
+        lever = self.step.step.lever
+        if kind(self.step.step) is Kind.IRREVERSIBLE:
+            return await self._keep(f"{lever} did not help ({why}) and cannot be taken back")
+        ends = {receipt.id: "undone"}
+        if takes_back_whole(self.step.step) and self.record.standing is not None:
+            receipt, before = self.record.standing, None
+            ends = {r.id: "undone" for r in self.record.receipts}
         for _ in range(REFUSED_AT_MOST):
             result = await self.moves.check(self.step, "undo", self._increment, receipt)
             if result is not None and result.permit is not None and result.change is not None:
-                ends = {receipt.id: "undone", "self": "undone"}
-                acted = await self.moves.apply(self.step, result.change, result.permit, ends)
+                acted = await self.moves.apply(self.step, result.change, result.permit, {**ends, "self": "undone"})
                 if acted.receipt is not None:
-                    self.record.receipts.append(acted.receipt)
-                    self.record.standing = before
-                    await self.moves.release(self.step, self.record, applied=True, ineffective=before is None)
-                    return "undone" if before is None else "kept"
+                    return await self._undone(acted.receipt, before)
             if result is not None and result.verdict.outcome == "deny" and not result.verdict.may_pass:
                 break
             await workflow.sleep(1, summary="Undo is tried again")
-        return await self._keep(f"{self.step.step.lever} did not help ({why}) and could not be undone")
+        return await self._keep(f"{lever} did not help ({why}) and could not be undone")
+
+    async def _undone(self, receipt: Receipt, before: Receipt | None) -> StepEnd:
+        """Taken back. A version that was rolled back is looked at again: the one before may be bad itself."""
+        self.record.receipts.append(receipt)
+        self.record.standing = before
+        effect = None
+        if kind(self.step.step) is Kind.PERMANENT:
+            effect = await self.moves.verify(self.step, receipt, {})
+            self.record.effects.append(effect)
+            self.case.note(f"effect of the way back: {effect.outcome}", effect.why)
+        await self.moves.release(self.step, self.record, applied=True, ineffective=before is None)
+        if effect is not None and effect.outcome == "worse":
+            self.case.record.owner = await self.case.page_people(
+                f"{self.step.id}/way-back", "The version before is bad as well: nothing more is rolled", effect.why
+            )
+            return "stopped"
+        return "undone" if before is None else "kept"
+
+    def _baseline(self, result: CheckResult) -> dict[str, float]:
+        """For an increment that does not complete its step: no worse than before, not yet well. A ring of a rollout
+        is complete in itself, and is never judged so mildly."""
+        return {} if isinstance(self.step.step, RolloutHotfix) else _baseline(result)
 
 
 def _baseline(result: CheckResult) -> dict[str, float]:

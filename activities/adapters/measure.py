@@ -5,6 +5,7 @@
 - `scrape`: `query` is a name of the table in indicators.py, `scope` a pool, an endpoint or `route/NAME`.
 - `probe`: `query` is `ok` (1.0 when a real generation gave a token, else 0.0) or `seconds` (its length; None when it
   gave none), `scope` an endpoint or `route/NAME`. The reason of a failed generation is in `why`.
+- `cluster`: `query` is a name of the table in cluster_indicators.py, `scope` a pool or a node.
 
 `pools` returns a PoolStates: a dict that also has `observed_at`, the oldest moment it rests on. Where the load of a
 pool cannot be summed from its engines (one is silent), it is what the proxy asks of the pool, requests per second,
@@ -19,6 +20,7 @@ from datetime import datetime
 
 import httpx
 
+from activities.adapters.cluster_indicators import ClusterIndicators
 from activities.adapters.indicators import Declared, ScrapeIndicators, attempt, requests
 from activities.adapters.pool_state import pool_state, served_tps
 from activities.adapters.probe import HttpProber
@@ -27,7 +29,7 @@ from activities.adapters.reading import Clock, NotMeasured, Reading, utc_now
 from activities.adapters.scrape import Pair, ScrapeSource
 from activities.adapters.watch import Look, PoolWatcher, look
 from activities.errors import Permanent, PortError, Retryable
-from activities.ports import Generation, Snapshot
+from activities.ports import Cluster, Generation, Snapshot
 from runbooks.change import endpoint_key
 from runbooks.facts import PoolState
 from runbooks.fleet import Fleet, Pool
@@ -56,6 +58,7 @@ class Measurements:
         source: ScrapeSource | None = None,
         watcher: PoolWatcher | None = None,
         declared: Declared | None = None,
+        cluster: Cluster | None = None,
         probe_timeout_s: float = 1.5,
         now: Clock = utc_now,
     ) -> None:
@@ -66,6 +69,7 @@ class Measurements:
         self._source = source or ScrapeSource(client, now=now)
         self._watcher = watcher
         self._scrape = ScrapeIndicators(fleet, self._source, envoy_admin, declared)
+        self._cluster = ClusterIndicators(fleet, cluster, self._look) if cluster is not None else None
         self._timeout_s = probe_timeout_s
         self._now = now
         self._observed: dict[str, datetime] = {}
@@ -89,6 +93,10 @@ class Measurements:
                     return _of_probe(query.query, await probes[query.scope])
                 case "scrape":
                     return await self._scrape.read(query.query, query.scope)
+                case "cluster":
+                    if self._cluster is None:
+                        raise NotMeasured("no cluster is set")
+                    return await self._cluster.read(query.query, query.scope)
                 case "prometheus":
                     if self._prometheus is None:
                         raise NotMeasured("no Prometheus is set")

@@ -278,7 +278,7 @@ def test_the_worst_gate_counts_and_every_gate_answers() -> None:
     assert judge(question(policy=ASKING), facts()).outcome == "ask"
     assert judge(question(policy=ASKING), held).outcome == "hold"
     assert judge(question(policy=ASKING, alert_age_s=9999.0), held).outcome == "deny"
-    assert len(judge(question(), facts()).gates) == len(GATES) == 9
+    assert len(judge(question(), facts()).gates) == len(GATES)
 
 
 def test_facts_are_frozen_models() -> None:

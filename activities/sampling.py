@@ -1,0 +1,122 @@
+"""What is measured while something stands: one tick of a verify, the watch after it, and a node's check under load."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import activity
+
+from activities.errors import PortError
+from activities.facts import Clock, Gatherer, known, utc_now
+from activities.failures import port_failures
+from activities.ports import Cluster, Metrics, Prober, Traffic
+from runbooks.base import digest
+from runbooks.effects import judge_effect
+from runbooks.facts import Known, PoolState, Rejoin, Unknown
+from runbooks.plan import (
+    Effect,
+    IndicatorQuery,
+    RejoinRequest,
+    Sample,
+    VerifyRequest,
+    WatchRequest,
+    WatchResult,
+)
+
+
+class SamplingActivities:
+    """Reads only; what `rejoin` puts on a node is not in rotation and is taken away again."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        metrics: Metrics,
+        prober: Prober,
+        gatherer: Gatherer,
+        cluster: Cluster | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._traffic = traffic
+        self._metrics = metrics
+        self._prober = prober
+        self._gather = gatherer
+        self._cluster = cluster
+        self._clock = clock
+
+    @activity.defn(name="verify_tick")
+    async def verify(self, req: VerifyRequest) -> Effect:
+        """Samples every indicator once, and judges all samples so far. A reading that fails is a missing sample."""
+        assert req.step.verify is not None
+        now, wanted = self._clock(), _indicators(req)
+        try:
+            fresh = tuple(await self._metrics.sample(wanted))
+        except PortError as error:
+            fresh = tuple(Sample(indicator=i.name, value=None, observed_at=now, why=str(error)) for i in wanted)
+        samples = req.samples + fresh
+        counted = [i.name for i in wanted if i.source == "cluster"]
+        judged = judge_effect(req.step.verify, samples, req.since, self._clock(), req.baseline, counted)
+        return judged.model_copy(update={"samples": fresh})
+
+    @activity.defn(name="watch")
+    async def watch(self, req: WatchRequest) -> WatchResult:
+        """Is the fault gone, measured now? None when it cannot be said."""
+        declared = await known(self._traffic.read(req.target.domain), 4, self._clock)
+
+        async def pools() -> Known[dict[str, PoolState]] | Unknown:
+            return (
+                declared
+                if isinstance(declared, Unknown)
+                else await self._gather.pools(req.target.domain, declared.value)
+            )
+
+        fault = await self._gather.fault(req.target, req.step, pools)
+        if isinstance(fault, Unknown):
+            return WatchResult(gone=None, detail=fault.why)
+        return WatchResult(gone=not fault.value.holds, detail=fault.value.detail)
+
+    @activity.defn(name="rejoin")
+    async def rejoin(self, req: RejoinRequest) -> Rejoin:
+        """May this node serve again? A replica is put on it beside the scheduler, and must make tokens under load.
+
+        `ok` only when every generation of every round gave a token. What could not be tried is not ok, with the reason.
+        The replica is taken away whatever comes; retried, the same name is used again, so that none is left behind.
+        """
+        name = f"interlock-check-{digest({'case': req.case, 'node': req.node})[:10]}"
+        if self._cluster is None:
+            return self._rejoin(req, [], "no cluster is set")
+        with port_failures():
+            try:
+                async with asyncio.timeout(req.deadline_s):
+                    return await self._under_load(self._cluster, req, name)
+            except TimeoutError:
+                return self._rejoin(req, [], f"no replica was ready on it within {req.deadline_s:.0f} s")
+            finally:
+                await self._cluster.end_try(req.pool, name)
+
+    async def _under_load(self, cluster: Cluster, req: RejoinRequest, name: str) -> Rejoin:
+        while (address := await cluster.try_node(req.node, req.pool, name)) is None:
+            activity.heartbeat("waiting for the replica")
+            await asyncio.sleep(0.5)
+        failed: list[str] = []
+        good = 0
+        for number in range(req.rounds):
+            activity.heartbeat(f"round {number + 1} of {req.rounds}")
+            answers = await asyncio.gather(*(self._prober.generate(address) for _ in range(req.parallel)))
+            good += sum(g.ok for g in answers)
+            failed += [g.why for g in answers if not g.ok]
+            if failed:
+                break
+        return self._rejoin(req, failed, failed[0] if failed else "", good)
+
+    def _rejoin(self, req: RejoinRequest, failed: list[str], why: str, good: int = 0) -> Rejoin:
+        ok = not failed and good == req.parallel * req.rounds
+        words = f"{good} generations, {req.parallel} at once" if ok else why
+        return Rejoin(node=req.node, ok=ok, generations=good, failed=len(failed), why=words, observed_at=self._clock())
+
+
+def _indicators(req: VerifyRequest) -> tuple[IndicatorQuery, ...]:
+    """A ring of a rollout is judged by the pools that it changed; every other step by what was planned for its target."""
+    if not req.step.by_pool:
+        return req.step.indicators
+    pools = dict.fromkeys(key.split("/")[1] for key in req.receipt.after)
+    return tuple(i for pool in pools for i in req.step.by_pool.get(pool, req.step.indicators))
