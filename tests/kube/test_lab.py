@@ -1,0 +1,218 @@
+"""The lab itself: what it says serves does serve, and the real control plane reacts to it as in production."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from tests.kube import manifests
+from tests.kube.cluster import Cluster, PoolSpec
+
+NewCluster = Callable[..., Cluster]
+TWO = {"gpu-a": 2, "gpu-b": 2}
+
+
+def tokens(address: str) -> int:
+    """Of one real generation."""
+    body = {"model": "smollm2", "prompt": "hello", "max_tokens": 3}
+    answer = httpx.post(f"http://{address}/v1/completions", json=body, timeout=5, trust_env=False).raise_for_status()
+    return int(answer.json()["usage"]["completion_tokens"])
+
+
+def status_of(address: str) -> int:
+    """Of one generation, whatever it answers."""
+    return httpx.post(f"http://{address}/v1/completions", json={"prompt": "x"}, trust_env=False).status_code
+
+
+async def test_every_ready_pod_gives_real_tokens_and_envoy_knows_no_other_address(new_cluster: NewCluster) -> None:
+    """Ready means that a process answers generations at the pod's own address, and Envoy's endpoints are these pods."""
+    cluster = new_cluster(PoolSpec("chat-a"), PoolSpec("chat-b", replicas=1), nodes=TWO)
+    assert len(cluster.serving("chat-a")) == 2
+    for address in cluster.serving("chat-a") | cluster.serving("chat-b"):
+        assert tokens(address) == 3
+    with cluster.edge() as edge:
+        for pool in ("chat-a", "chat-b"):
+            assert edge.rotation(pool) == cluster.serving(pool)
+        victim = cluster.kubelet.pods("chat-a")[0]
+        cluster.kubelet.hang(victim.name)
+        await cluster.until(lambda: victim.address not in cluster.serving("chat-a"), "the hung pod is not Ready")
+        await cluster.until(lambda: edge.rotation("chat-a") == cluster.serving("chat-a"), "Envoy has let it go")
+        cluster.kubelet.go_on(victim.name)
+        await cluster.until_serving("chat-a", 2)
+        assert tokens(edge.front.removeprefix("http://")) == 3
+
+
+async def test_a_drain_is_held_by_the_budget_and_lands_elsewhere(new_cluster: NewCluster) -> None:
+    """With all replicas needed an eviction is 429; with one to spare the pod moves off the cordoned node, and at no
+    event fewer served than the budget asks for. The audit log names who did it."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=2, budget=2), nodes={"gpu-a": 2, "gpu-b": 3})
+    pod, node = next(iter(cluster.placement("chat-a").items()))
+    assert cluster.evict(pod) == 429
+    assert cluster.evict(pod, dry_run=True) == 429
+    with cluster.watch_minimum(chat_a=2) as minimum:
+        cluster.cordon(node)
+        cluster.control_plane.api.merge(cluster.path("chat-a", "/scale"), {"spec": {"replicas": 3}})
+        await cluster.until_serving("chat-a", 3)
+        other = [p for p, where in cluster.placement("chat-a").items() if where != node]
+        assert len(other) >= 1
+        await cluster.until(lambda: cluster.evict(pod) == 201, "the budget lets one go")
+        await cluster.until(lambda: pod not in cluster.placement("chat-a"), "it is gone")
+        await cluster.until_serving("chat-a", 3)
+    assert minimum.violations == []
+    assert minimum.events > 5
+    assert node not in [w for p, w in cluster.placement("chat-a").items() if p not in other and p != pod]
+    evictions = cluster.control_plane.writes(resource="pods", subresource="eviction", name=pod)
+    assert [w.status for w in evictions if w.applied] == [201]
+    assert {w.status for w in evictions if not w.applied} >= {429}
+    assert {w.user for w in evictions} == {"admin"}
+
+
+async def test_a_node_that_fails_loses_its_pods_and_the_watcher_sees_it(new_cluster: NewCluster) -> None:
+    """NotReady for longer than the toleration: the pods are deleted and replaced elsewhere. The minimum watcher records
+    the moment at which too few served, and the node takes pods again when it is healed."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=2, budget=2), nodes={"gpu-a": 1, "gpu-b": 1, "gpu-c": 1})
+    victim, node = next(iter(cluster.placement("chat-a").items()))
+    with cluster.watch_minimum() as minimum:
+        cluster.kubelet.fail_node(node, reason="GPUFailed", message="Xid 79")
+        await cluster.until_node(node, ready=False)
+        await cluster.until(lambda: victim not in cluster.placement("chat-a"), "the pod is evicted", 30)
+        await cluster.until_serving("chat-a", 2)
+    assert node not in cluster.placement("chat-a").values()
+    assert {v.by for v in minimum.violations} >= {"pods"}
+    assert minimum.least["chat-a"] == 1
+    cluster.kubelet.heal_node(node)
+    await cluster.until(lambda: manifests.node_ready(cluster.world.node(node)), "it takes pods again")
+
+
+async def test_a_silent_node_keeps_its_pods_terminating(new_cluster: NewCluster) -> None:
+    """Nobody confirms the end of a pod on a node that is away; when it is back the pod goes."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1, "gpu-b": 1})
+    victim, node = next(iter(cluster.placement("chat-a").items()))
+    cluster.kubelet.fail_node(node, silent=True)
+    await cluster.until(
+        lambda: len(cluster.world.serving("chat-a")) == 1 and victim not in cluster.placement("chat-a"), "it moved"
+    )
+    assert victim in {p["metadata"]["name"] for p in cluster.world.of_pool("chat-a")}
+    cluster.kubelet.heal_node(node)
+    await cluster.until_serving("chat-a", 1)
+
+
+async def test_a_reboot_changes_the_boot_id_and_starts_the_pods_anew(new_cluster: NewCluster) -> None:
+    """Containers end and start again, in the same pods."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1})
+    before = cluster.world.node("gpu-a")["status"]["nodeInfo"]["bootID"]
+    pod = cluster.kubelet.pods("chat-a")[0]
+    boot_id = cluster.kubelet.reboot_node("gpu-a")
+    assert boot_id != before
+    await cluster.until(
+        lambda: cluster.world.node("gpu-a")["status"]["nodeInfo"]["bootID"] == boot_id, "the boot id is read back"
+    )
+    await cluster.until(lambda: pod.state.restarts >= 1, "the container has been restarted")
+    await cluster.until_serving("chat-a", 1)
+    assert set(cluster.placement("chat-a")) == {pod.name}
+
+
+async def test_a_version_that_never_gives_a_token_never_replaces_one_that_does(new_cluster: NewCluster) -> None:
+    """The rollout stalls with the old replicas serving; another one answers errors and is Ready all the same."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=2), nodes={"gpu-a": 2, "gpu-b": 2})
+    image = "/spec/template/spec/containers/0/image"
+
+    def roll(tag: str) -> None:
+        patch = [{"op": "replace", "path": image, "value": f"engine:{tag}"}]
+        cluster.control_plane.api.request("PATCH", cluster.path("chat-a"), patch, "application/json-patch+json")
+
+    with cluster.watch_minimum(chat_a=2) as minimum:
+        roll("never")
+        await cluster.until(
+            lambda: any(p.container["image"] == "engine:never" and p.process for p in cluster.kubelet.pods("chat-a")),
+            "the new version has started",
+        )
+        roll("broken")
+        await cluster.until(
+            lambda: not [p for p in cluster.kubelet.pods("chat-a") if p.container["image"] != "engine:broken"],
+            "all are of the broken version",
+        )
+        await cluster.until_serving("chat-a", 2)
+    assert minimum.violations == []
+    for address in cluster.serving("chat-a"):
+        assert status_of(address) == 500
+
+
+async def test_a_service_account_may_do_what_its_role_says_and_no_more(new_cluster: NewCluster) -> None:
+    """RBAC is on: a token of an account with a role gets 200 on its verbs and 403 on others."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1})
+    plane, space = cluster.control_plane, cluster.namespace
+    plane.apply(
+        f"""
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: reader, namespace: {space}}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: reader, namespace: {space}}}
+rules: [{{apiGroups: [""], resources: [pods], verbs: [get, list]}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: reader, namespace: {space}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}}
+subjects: [{{kind: ServiceAccount, name: reader, namespace: {space}}}]
+"""
+    )
+    with plane.client(plane.service_account_token(space, "reader")) as client:
+        path = f"/api/v1/namespaces/{space}/pods"
+        assert client.get(path).status_code == 200
+        assert client.delete(f"{path}/any").status_code == 403
+
+
+async def test_a_server_that_is_stopped_answers_nothing_and_goes_on_after(new_cluster: NewCluster) -> None:
+    """What tests of a slow API server stand on: questions time out, and nothing is lost when it goes on."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1})
+    plane = cluster.control_plane
+    with plane.client() as client:
+        plane.pause_component("apiserver")
+        try:
+            timed_out = False
+            try:
+                client.get("/readyz", timeout=0.5)
+            except httpx.TimeoutException:
+                timed_out = True
+        finally:
+            plane.resume_component("apiserver")
+        assert timed_out
+        assert client.get("/readyz").text == "ok"
+    assert tokens(next(iter(cluster.serving("chat-a")))) == 3
+
+
+def test_without_go_it_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+    """An empty cache and no Go: one sentence, an error on CI and none elsewhere."""
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": str(tmp_path), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "tests.kube.build"]
+    for more, status in (({"CI": "true"}, 1), ({}, 0)):
+        done = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True)
+        assert done.returncode == status
+        assert done.stderr.count("\n") == 1
+        assert "Go is missing" in done.stderr
+
+
+async def test_a_killed_engine_is_restarted_in_its_pod(new_cluster: NewCluster) -> None:
+    """The container's end is told with its status, and it serves again at the same address."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1})
+    pod = cluster.kubelet.pods("chat-a")[0]
+    assert pod.process is not None
+    first = pod.process.pid
+    os.kill(first, signal.SIGKILL)
+    await cluster.until(lambda: not cluster.serving("chat-a"), "its end is seen")
+    await cluster.until_serving("chat-a", 1)
+    status = cluster.world.of_pool("chat-a")[0]["status"]["containerStatuses"][0]
+    assert status["restartCount"] == 1
+    assert status["lastState"]["terminated"]["exitCode"] == 137
+    assert pod.process.pid != first
+    assert cluster.serving("chat-a") == {pod.address}
