@@ -127,6 +127,8 @@ def clear(health: GpuHealth, alert: str) -> bool:
     """True when the reading proves that this alert of an earlier one no longer holds. Unknown proves nothing."""
     if health.lost:
         return False
+    if alert == "GpuLost":
+        return isinstance(health.uuid, Known)  # it answers again; what it still needs is a finding of its own
     proof: Mapping[str, object] = {
         "GpuRecoveryWanted": health.recovery,
         "GpuRowRemapFailure": health.rows,
@@ -137,7 +139,7 @@ def clear(health: GpuHealth, alert: str) -> bool:
     }
     if alert in proof:
         return isinstance(proof[alert], Known) and all(f.alert != alert for f in findings(health))
-    return recovered(health) == ""  # GpuLost and what came as an event (an XID): the whole GPU must be well
+    return recovered(health) == ""  # what came as an event (an XID): the whole GPU must be well
 
 
 def recovered(health: GpuHealth) -> str:

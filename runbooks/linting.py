@@ -126,7 +126,7 @@ def _rendered(
     )
     lines = [_line(document, problem, kind) for problem in problems]
     for step in steps:
-        if step.verify is not None and not any(query.source == "probe" for query in step.indicators):
+        if step.verify is not None and not any(query.generates for query in step.indicators):
             where = document.at(("steps", int(step.id.split("-")[0]) - 1, "verify", "criteria"))
             lines.append(f"{where}: no criterion is a real generation; add route_generation or real_generation")
     return lines

@@ -26,6 +26,11 @@ class IndicatorQuery(Model):
         default="", description="For scrape and probe: pool, route or endpoint address. For cluster: pool or node."
     )
 
+    @property
+    def generates(self) -> bool:
+        """True when it is a real generation, of a route or endpoint or of every replica of a pool."""
+        return self.source == "probe" or (self.source == "cluster" and self.query in ("replicas_serving", "rolled_out"))
+
 
 class PlannedStep(Model):
     """One step, ready to be checked. `envelope` bounds what an approval of it covers."""

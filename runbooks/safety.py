@@ -448,7 +448,7 @@ def g9_verifiable(q: Question, f: Facts) -> GateVerdict:
         return _say("G9", "allow", "undo returns to what stood before, and waits for no proof")
     if q.step.verify is None:
         return _say("G9", "deny", "the step has no verify")
-    if not any(i.source == "probe" for i in q.step.indicators):
+    if not any(i.generates for i in q.step.indicators):
         return _say("G9", "deny", "no criterion of the verify is a real generation")
     if isinstance(f.verifier, Unknown):
         return _unknown(q, "G9", "what verify will measure", f.verifier)

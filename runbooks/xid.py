@@ -14,7 +14,7 @@ from runbooks.loader import CatalogError, load
 from runbooks.taxonomy import UNKNOWN, Taxonomy
 
 FILE = "xid.yaml"
-NO_ACTION = "IGNORE"
+_NOT_TOLD = ("IGNORE", "XID_154")
 XidLever = Literal["reset_gpu", "reboot_node", "restart_engine", "rebalance_nodes", "page"]
 
 
@@ -73,9 +73,10 @@ class Xid(Model):
     why: str
 
     @property
-    def ignorable(self) -> bool:
-        """True when NVIDIA says that nothing is to be done."""
-        return self.action == NO_ACTION
+    def quiet(self) -> bool:
+        """True when it opens no case: NVIDIA says that nothing is to be done, or that the GPU's recovery action changed,
+        which is read from the GPU itself."""
+        return self.action in _NOT_TOLD
 
 
 def xid_table(folder: Path | None = None) -> Mapping[int, Xid]:

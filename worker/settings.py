@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -136,6 +136,36 @@ class EnvoySettings(_Part):
     admin_url: str | None = None
 
 
+class KubernetesSettings(_Part):
+    """The control planes of the fleet's clusters, and where weights live."""
+
+    kubeconfigs: dict[str, Path | Literal["in-cluster"]] = Field(
+        default_factory=dict, description="Cluster of the fleet → kubeconfig file, or in-cluster. Empty: none is touched."
+    )
+    weights: Literal["envoy", "gateway"] = Field(
+        default="envoy", description="envoy: RTDS file of INTERLOCK_ENVOY. gateway: HTTPRoutes of the Gateway API."
+    )
+    route_namespace: str = Field(default="default", description="Namespace of the HTTPRoutes.")
+    fence_namespace: str = Field(default="interlock", description="Namespace of the ConfigMap that fences writes.")
+    timeout_s: float = Field(default=5.0, gt=0, le=30, description="One call to an API server.")
+
+    @model_validator(mode="after")
+    def _check(self) -> KubernetesSettings:
+        if self.weights == "gateway" and not self.kubeconfigs:
+            raise ValueError("weights is gateway and kubeconfigs is empty: name the cluster whose HTTPRoutes carry them")
+        return self
+
+
+class NodeSettings(_Part):
+    """What a node's own worker runs, as argv: never a shell."""
+
+    reset_argv: tuple[str, ...] = ("nvidia-smi", "--gpu-reset", "-i")
+    reboot_argv: tuple[str, ...] = ("systemctl", "reboot")
+    boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
+    publish_s: float = Field(default=10.0, gt=0, description="How often GPU health is published on the Node, seconds.")
+    bmc_token_file: Path | None = Field(default=None, description="Token for the Redfish services of `nodes.*.bmc`.")
+
+
 class Settings(BaseSettings):
     """Everything that differs between two places where Interlock runs."""
 
@@ -152,6 +182,8 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     people: PeopleSettings = PeopleSettings()
     envoy: EnvoySettings = EnvoySettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    node: NodeSettings = NodeSettings()
     journal_url: str = "sqlite:///interlock.db"
     fleet_file: Path | None = None
     policy_file: Path | None = None
