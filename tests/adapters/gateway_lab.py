@@ -276,3 +276,49 @@ async def gateway_lab(folder: Path, plane: ControlPlane) -> AsyncIterator[Gatewa
         finally:
             lab.stop()
             await lab.close()
+
+
+class Relay:
+    """A wire to a server that can break: it carries bytes and understands none of them. `lost` counts lost answers."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server_at = (host, port)
+        self._losing = False
+        self._writers: list[asyncio.StreamWriter] = []
+        self.lost = 0
+        self.url = ""
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, url: str) -> AsyncIterator[Relay]:
+        """A relay to the server of this URL, gone with the block."""
+        parts = httpx.URL(url)
+        relay = cls(parts.host, parts.port or 443)
+        server = await asyncio.start_server(relay._carry, "127.0.0.1", 0)
+        relay.url = f"{parts.scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield relay
+        finally:
+            server.close()
+            for writer in relay._writers:
+                writer.close()
+            await server.wait_closed()
+
+    def lose_next_answer(self) -> None:
+        """The next bytes from the server are dropped, and their connection is closed."""
+        self._losing = True
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._server_at)
+        self._writers += [writer, back]
+        await asyncio.gather(self._copy(reader, back, answers=False), self._copy(there, writer, answers=True))
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                if answers and self._losing:
+                    self._losing, self.lost = False, self.lost + 1
+                    break
+                sink.write(data)
+                await sink.drain()
+        sink.close()
