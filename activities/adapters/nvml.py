@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 import pynvml
 
@@ -79,7 +79,7 @@ class Nvml:
                 raise port_error(error) from error
             return tuple(read_gpu(index, self._now()) for index in range(count))
 
-    async def events(self, wait_s: float = 0.2) -> AsyncIterator[GpuEvent]:
+    async def events(self, wait_s: float = 0.2) -> AsyncGenerator[GpuEvent, None]:
         """What the driver reports from now on, until closed (`contextlib.aclosing`) or cancelled: then the thread ends.
 
         Permanent: NVML is missing, or no GPU of this node reports events. Retryable: NVML stopped answering.

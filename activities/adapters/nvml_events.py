@@ -10,9 +10,9 @@ from typing import Any
 
 import pynvml
 
-from activities.adapters.nvml_quiet import Quiet
+from activities.adapters.nvml_quiet import BeingReset, Quiet
 from activities.adapters.reading import Clock
-from activities.errors import Permanent, Retryable
+from activities.errors import Permanent
 from runbooks.gpus import EventKind, GpuEvent
 
 KINDS = {
@@ -46,10 +46,10 @@ def watch(
                     raise Permanent("no GPU of this node reports events to NVML: only its health can be polled")
                 first = False
                 _listen(events, indexes, quiet, stop, say, now, wait_s)
-        except Retryable:
-            if quiet is None or not quiet.wanted():
-                raise
-        stop.wait(wait_s if quiet and quiet.wanted() else _PAUSE_S)
+        except BeingReset:
+            stop.wait(wait_s)
+            continue
+        stop.wait(_PAUSE_S)  # a GPU was lost: give the driver time to settle
 
 
 def _listen(

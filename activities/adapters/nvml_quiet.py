@@ -18,6 +18,10 @@ from activities.errors import Permanent, Refused, Retryable
 _POLL_S = 0.05
 
 
+class BeingReset(Retryable):
+    """The GPUs are let alone for a reset: that they are not read says nothing about them."""
+
+
 class Quiet:
     """The lock of one node. `path` is without suffix, e.g. /run/interlock/nvml."""
 
@@ -32,12 +36,12 @@ class Quiet:
 
     @contextmanager
     def using(self) -> Iterator[None]:
-        """For a reader. Retryable while a reset is wanted."""
+        """For a reader. BeingReset while a reset is wanted."""
         with _opened(self._want) as want, _opened(self._use) as use:
             if not _locked(want, fcntl.LOCK_SH):
-                raise Retryable("a GPU of this node is being reset: nothing else may open them now")
+                raise BeingReset("a GPU of this node is being reset: nothing else may open them now")
             if not _locked(use, fcntl.LOCK_SH):
-                raise Retryable("the GPUs of this node are held for a reset")
+                raise BeingReset("the GPUs of this node are held for a reset")
             fcntl.flock(want, fcntl.LOCK_UN)
             yield
 

@@ -13,9 +13,9 @@ from activities.errors import Retryable
 T = TypeVar("T")
 
 
-async def in_thread(work: Callable[[], T], within_s: float, what: str) -> T:
-    """Blocking work in a daemon thread. Retryable when it does not return in time: a wedged driver can hold a thread for
-    ever, and neither the pool of threads nor the end of the process may wait for it."""
+async def in_thread(work: Callable[[], T], within_s: float | None, what: str) -> T:
+    """Blocking work in a daemon thread. Retryable when it does not return in time (None: wait for ever): a wedged driver
+    can hold a thread for ever, and neither the pool of threads nor the end of the process may wait for it."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
