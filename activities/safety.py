@@ -12,6 +12,7 @@ from activities.guard_client import GuardClient
 from activities.ports import Actuator, Cluster, ClusterSnapshot, Journal, Snapshot, Traffic
 from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
 from runbooks.cluster import ClusterState
+from runbooks.explained import explained
 from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
 from runbooks.fleet import Dependency, Fleet
 from runbooks.guard import AcquireRequest, Answer
@@ -75,10 +76,12 @@ class SafetyActivities:
             facts=facts,
             change=change if isinstance(change, Change) else None,
             complete=done,
+            explained=await self._explained(req, domain, facts),
             left=await self._left(req),
         )
         if (
-            verdict.outcome != "allow"
+            result.explained
+            or verdict.outcome != "allow"
             or not isinstance(change, Change)
             or req.observe
             or not isinstance(declared, Known)
@@ -145,6 +148,16 @@ class SafetyActivities:
             approval=self._approval(req),
         )
         return facts, change
+
+    async def _explained(self, req: CheckRequest, domain: str, facts: Facts) -> str:
+        """Is this target only sick because of a change of another case? What is not known explains nothing."""
+        view, state = facts.guard, facts.cluster
+        if req.purpose != "act" or not isinstance(view, Known) or not any(s.nodes for s in view.value.standing):
+            return ""
+        if state is None and self._cluster is not None and req.target.endpoint is not None:
+            state = _state(await known(self._cluster.read(domain), 4, self._clock))
+        placed = state.value if isinstance(state, Known) else None
+        return explained(req.target, req.detections, view.value, placed, req.workflow_id, self._fleet)
 
     def _leans_on(self, req: CheckRequest) -> list[Dependency]:
         """What more replicas of the step's pool would load."""

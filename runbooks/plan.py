@@ -182,6 +182,9 @@ class CheckResult(Model):
     change: Change | None = None
     permit: Permit | None = None
     complete: bool = Field(default=False, description="True when the step needs no further increment.")
+    explained: str = Field(
+        default="", description="Another case's change that makes this target look sick: nothing to mend."
+    )
     left: tuple[Receipt, ...] = Field(
         default=(), description="Acts of this very case and step that stand by the journal, oldest first."
     )

@@ -46,6 +46,11 @@ DENIED_AT_MOST_S = 60.0
 """What is not known, or has no room at this moment, is asked again for so long; then people are told."""
 
 
+EXPLAINED_AGAIN_S = 5.0
+EXPLAINED_AT_MOST_S = 900.0
+"""Looks at a fault of our own making grow rarer: a node may be out for days."""
+
+
 def momentary(result: CheckResult) -> bool:
     """A denial for want of room, or of a plan that fits: load at this moment, which may be another in five seconds."""
     denied = [g for g in result.verdict.gates if g.outcome == "deny"]
@@ -67,6 +72,8 @@ class StepRun:
         self._queued = False
         self._waiting_since: datetime | None = None
         self._holds = 0
+        self._explained = ""
+        self._explained_s = EXPLAINED_AGAIN_S
 
     async def run(self) -> StepEnd:
         """Until the step is complete and Better, or has ended some other way. Standing changes stay in the record."""
@@ -104,6 +111,10 @@ class StepRun:
         outcome = result.verdict.outcome
         if result.left:
             return await self._remembered(result)
+        if result.explained and not self.record.receipts:
+            await self._step_back()
+            await self._wait_it_out(result.explained)
+            return None
         if outcome != "allow":
             await self._step_back()
         if outcome in ("allow", "ask") and result.complete:  # nobody is asked to approve nothing
@@ -177,6 +188,16 @@ class StepRun:
         await self.case.wait(seconds, f"Held: {why}")
         self.case.news.clear()
         return True
+
+    async def _wait_it_out(self, why: str) -> None:
+        """Our own change makes it look sick: nobody is asked and nothing is mended, until it ends or the alert does."""
+        if self._explained != why:
+            self._explained, self._explained_s = why, EXPLAINED_AGAIN_S
+            self.case.note("explained", why)
+        self.case.show("holding", f"Explained: {details.esc(why)}")
+        await self.case.wait(self._explained_s, f"Explained: {why}")
+        self.case.news.clear()
+        self._explained_s = min(self._explained_s * 1.5, EXPLAINED_AT_MOST_S)
 
     async def _give_up(self, why: str) -> StepEnd:
         self.case.note("step refused", f"{self.step.id}: {why}")
