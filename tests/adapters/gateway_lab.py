@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from activities.adapters import envoy_xds
 from activities.adapters.envoy_admin import EnvoyAdmin
 from activities.adapters.envoy_document import render
 from activities.adapters.envoy_keys import RTDS_FILE, all_keys
 from activities.adapters.gateway import GatewayTraffic
+from activities.adapters.gateway_api import ROLE
 from activities.adapters.gateway_route import API
 from activities.adapters.kube_api import KubeApi
 from activities.adapters.kube_config import from_kubeconfig
@@ -32,7 +34,8 @@ from tests.adapters.envoy_lab import WEIGHTS, EnvoyLab, Upstream, until
 from tests.kube.control_plane import ControlPlane
 from worker.edge import write_edge
 
-GATEWAY, CONTROLLER, ACCOUNT = "edge", "interlock.dev/lab", "interlock-traffic"
+GATEWAY, CONTROLLER, ACCOUNT = "edge", "interlock.dev/lab", "interlock"
+SHIPPED_ROLE = Path(__file__).parents[2] / "docs" / "rbac" / ROLE
 ALL_WEIGHTS = {**WEIGHTS, "draft": {"pool-a": 50, "pool-b": 50}}
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 _numbers = itertools.count(1)
@@ -198,27 +201,22 @@ class GatewayLab(EnvoyLab):
         return GatewayTraffic(self.fleet, self.api, namespace=self.namespace, **options)
 
 
+def shipped_role(namespace: str) -> list[dict[str, Any]]:
+    """Role and binding of docs/rbac, moved into a namespace with their account."""
+    role, binding = yaml.safe_load_all(SHIPPED_ROLE.read_text())
+    role["metadata"]["namespace"] = binding["metadata"]["namespace"] = namespace
+    for subject in binding["subjects"]:
+        subject["namespace"] = namespace
+    return [role, binding]
+
+
 def manifests(fleet: Fleet, namespace: str) -> list[dict[str, Any]]:
-    """All that a namespace needs, in order."""
-    rbac, gateway = "rbac.authorization.k8s.io", "gateway.networking.k8s.io"
-    here = {"namespace": namespace}
-    role = {"apiGroup": rbac, "kind": "Role", "name": ACCOUNT}
+    """All that a namespace needs, in order: the account has the role that we ship, and no other."""
+    gateway, here = "gateway.networking.k8s.io", {"namespace": namespace}
     found: list[dict[str, Any]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, **here}},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "Role",
-            "metadata": {"name": ACCOUNT, **here},
-            "rules": [{"apiGroups": [gateway], "resources": ["httproutes"], "verbs": ["get", "patch"]}],
-        },
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": ACCOUNT, **here},
-            "roleRef": role,
-            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, **here}],
-        },
+        *shipped_role(namespace),
         {
             "apiVersion": f"{gateway}/v1",
             "kind": "Gateway",

@@ -19,7 +19,7 @@ from activities.adapters.kube_config import KubeAccess, Token, from_kubeconfig
 from activities.errors import Ambiguous, Permanent, Refused, Retryable
 from runbooks.change import Change, Permit
 from tests.adapters.envoy_lab import until
-from tests.adapters.gateway_lab import ACCOUNT, GatewayLab, Relay, gateway_lab
+from tests.adapters.gateway_lab import GatewayLab, Relay, gateway_lab, shipped_role
 from tests.adapters.test_traffic_contract import SHIFT, A, B, by_pool, change, permit
 from tests.kube.control_plane import ControlPlane
 
@@ -195,7 +195,8 @@ async def test_a_late_attempt_on_another_route_fails_although_it_was_judged_befo
 async def test_a_lost_fence_does_not_let_a_late_attempt_through(lab: GatewayLab) -> None:
     """The route that was written says by whom, too."""
     await lab.traffic().swap(SHIFT, permit(SHIFT, epoch=9))
-    lab.plane.api.merge(lab.path("chat"), {"metadata": {"annotations": {EPOCH: None}}})
+    for route in ("chat", "draft"):
+        lab.plane.api.merge(lab.path(route), {"metadata": {"annotations": {EPOCH: None}}})
     back = SHIFT.reversed("late")
 
     with pytest.raises(Refused, match="fenced"):
@@ -280,9 +281,9 @@ async def test_an_unknown_domain_and_a_missing_route_are_permanent_and_named(lab
 
 async def test_without_its_role_the_adapter_says_which_one_to_bind(lab: GatewayLab) -> None:
     """Forbidden is permanent: asking again changes nothing."""
-    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{lab.namespace}/roles/{ACCOUNT}"
-    rules = [{"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"], "verbs": ["get"]}]
-    lab.plane.api.merge(path, {"rules": rules})
+    role = shipped_role(lab.namespace)[0]
+    role["rules"][0]["verbs"] = ["get"]
+    lab.plane.apply(role)
 
     async def counts() -> bool:
         try:
