@@ -35,6 +35,7 @@ class World:
             "nodes": "/api/v1/nodes",
         }
         self._changed = threading.Condition()
+        self._events = 0
         self._subscribers: list[Subscriber] = []
 
     def start(self) -> None:
@@ -72,13 +73,17 @@ class World:
         """Block until the condition is true, asked at each event and, since it may rest on more than these books, ten
         times a second; its value. AssertionError with `what` at the deadline."""
         end = time.monotonic() + deadline_s
-        with self._changed:
-            while not (value := condition()):
-                left = end - time.monotonic()
-                self._changed.wait(min(max(left, 0), 0.1))
-                if left <= 0:
-                    raise AssertionError(f"not within {deadline_s} s: {what}\n{self.told()}")
-            return value
+        while True:
+            seen = self._events
+            # Asked without the lock: a condition may itself ask a server, and the watch goes on meanwhile.
+            if value := condition():
+                return value
+            left = end - time.monotonic()
+            if left <= 0:
+                raise AssertionError(f"not within {deadline_s} s: {what}\n{self.told()}")
+            with self._changed:
+                if self._events == seen:
+                    self._changed.wait(min(left, 0.1))
 
     def caught_up(self, deadline_s: float = 10.0) -> None:
         """Block until every event up to now has been seen: the books equal a fresh list."""
@@ -108,9 +113,11 @@ class World:
         lines = [
             f"pod {p['metadata']['name']} on {p['spec'].get('nodeName', '-')} {p['status'].get('phase')}"
             f" serves={pod_serves(p)} deleting={'deletionTimestamp' in p['metadata']} {_why(p)}"
-            for p in self.pods.values()
+            for p in tuple(self.pods.values())
         ]
-        lines += [f"node {n['metadata']['name']} {_why(n)} {n['spec'].get('taints', '')}" for n in self.nodes.values()]
+        lines += [
+            f"node {n['metadata']['name']} {_why(n)} {n['spec'].get('taints', '')}" for n in tuple(self.nodes.values())
+        ]
         return "\n".join(lines)
 
     async def _open(self) -> None:
@@ -135,6 +142,7 @@ class World:
                         things[uid] = event.thing
                     for subscriber in tuple(self._subscribers):
                         subscriber(name, event)
+                    self._events += 1
                     self._changed.notify_all()
 
 
