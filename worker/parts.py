@@ -9,6 +9,7 @@ from temporalio.client import Client
 from activities.adapters.sql import SqlJournal
 from activities.ports import Notify
 from runbooks.library import load_library
+from worker.clusters import Clusters
 from worker.doors import fleet_of, policy_of
 from worker.settings import BadSettings, Settings
 from worker.telemetry import Telemetry
@@ -16,18 +17,27 @@ from worker.telemetry_record import recorder
 from worker.wiring import Parts
 
 
-def envoy_of(settings: Settings) -> tuple[Path, str]:
+def envoy_of(settings: Settings) -> tuple[Path | None, str]:
     """Folder and admin URL of the edge. BadSettings when one is missing: there is no default place to change traffic."""
-    if settings.envoy.folder is None:
+    if settings.envoy.folder is None and settings.kubernetes.weights == "envoy":
         raise BadSettings("INTERLOCK_ENVOY__FOLDER is not set: name the folder of Envoy's xDS files")
     if settings.envoy.admin_url is None:
         raise BadSettings("INTERLOCK_ENVOY__ADMIN_URL is not set: acts are read back there")
     return settings.envoy.folder, settings.envoy.admin_url
 
 
-def parts_of(settings: Settings, *, client: Client, journal: SqlJournal, notify: Notify, telemetry: Telemetry) -> Parts:
+def parts_of(
+    settings: Settings,
+    *,
+    client: Client,
+    journal: SqlJournal,
+    notify: Notify,
+    telemetry: Telemetry,
+    clusters: Clusters | None = None,
+) -> Parts:
     """Fleet, policy and catalogue are read here, once. BadSettings or CatalogError say what is wrong with them."""
     folder, admin = envoy_of(settings)
+    found = clusters or Clusters()
     return Parts(
         client=client,
         fleet=fleet_of(settings),
@@ -41,4 +51,6 @@ def parts_of(settings: Settings, *, client: Client, journal: SqlJournal, notify:
         route_urls=settings.route_urls,
         prometheus_url=settings.prometheus_url,
         observe=recorder(telemetry.instruments),
+        cluster=found.cluster,
+        routes=found.routes,
     )

@@ -140,7 +140,8 @@ class KubernetesSettings(_Part):
     """The control planes of the fleet's clusters, and where weights live."""
 
     kubeconfigs: dict[str, Path | Literal["in-cluster"]] = Field(
-        default_factory=dict, description="Cluster of the fleet → kubeconfig file, or in-cluster. Empty: none is touched."
+        default_factory=dict,
+        description="Cluster of the fleet → kubeconfig file, or in-cluster. Empty: none is touched.",
     )
     weights: Literal["envoy", "gateway"] = Field(
         default="envoy", description="envoy: RTDS file of INTERLOCK_ENVOY. gateway: HTTPRoutes of the Gateway API."
@@ -152,7 +153,9 @@ class KubernetesSettings(_Part):
     @model_validator(mode="after")
     def _check(self) -> KubernetesSettings:
         if self.weights == "gateway" and not self.kubeconfigs:
-            raise ValueError("weights is gateway and kubeconfigs is empty: name the cluster whose HTTPRoutes carry them")
+            raise ValueError(
+                "weights is gateway and kubeconfigs is empty: name the cluster whose HTTPRoutes carry them"
+            )
         return self
 
 
@@ -240,6 +243,16 @@ def load() -> Settings:
     if unknown:
         raise BadSettings("; ".join(unknown))
     return settings
+
+
+def api_server_of_pod() -> tuple[str, int]:
+    """Host and port of the API server, as Kubernetes tells every pod."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "")
+    if not host or not port.isdigit():
+        raise BadSettings(
+            f"{PREFIX}KUBERNETES__KUBECONFIGS: in-cluster works in a pod only; outside of one name a kubeconfig file"
+        )
+    return host, int(port)
 
 
 def variables() -> Iterator[str]:

@@ -48,7 +48,7 @@ class Parts:
     journal: SqlJournal
     notify: Notify
     claim_key: bytes
-    envoy_folder: Path
+    envoy_folder: Path | None
     envoy_admin: str
     route_urls: dict[str, str]
     prometheus_url: str | None = None
@@ -63,12 +63,19 @@ class Parts:
     """Where weights live when that is not Envoy's own files: Gateway API routes."""
 
 
+def traffic_of(parts: Parts, http: httpx.AsyncClient) -> Traffic:
+    """Where weights live: routes of the Gateway API, or Envoy's own files."""
+    if parts.routes is not None:
+        return parts.routes
+    if parts.envoy_folder is None:
+        raise ValueError("neither routes nor a folder of Envoy's files is given: there is nowhere to change traffic")
+    return EnvoyTraffic(parts.fleet, parts.envoy_folder, parts.envoy_admin, http, checkpoint=parts.checkpoint)
+
+
 def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, source: ScrapeSource) -> Sequence[Any]:
     """Every activity, bound to its adapters."""
     prober = HttpProber(parts.fleet, http, parts.route_urls, timeout_s=2.0)
-    traffic: Traffic = parts.routes or EnvoyTraffic(
-        parts.fleet, parts.envoy_folder, parts.envoy_admin, http, checkpoint=parts.checkpoint
-    )
+    traffic = traffic_of(parts, http)
     prometheus = (
         PrometheusSource(parts.prometheus_url, http, 2 * parts.policy.timing.scrape_period_s)
         if parts.prometheus_url

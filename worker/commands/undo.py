@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -17,9 +19,11 @@ from temporalio.service import RPCError
 from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.sql import SqlJournal
 from activities.errors import Refused
+from activities.ports import Actuator
 from runbooks.change import Change, Permit, Receipt
 from runbooks.detection import guard_id
 from runbooks.planning import plan_restore
+from worker.clusters import clusters_of
 from worker.commands.client import fail
 from worker.doors import fleet_of
 from worker.parts import envoy_of
@@ -78,16 +82,14 @@ async def _tell_guard(settings: Settings, receipt: Receipt) -> str:
 
 
 async def _undo(settings: Settings, receipt_id: str) -> str:
-    folder, admin = envoy_of(settings)
     journal = SqlJournal(settings.journal_url)
     try:
         receipt = await _find(journal, receipt_id)
         state = await journal.state(receipt_id)
         if state in ("undone", "restored"):
             return f"{receipt_id} is {state} already; nothing was changed"
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
-            traffic = EnvoyTraffic(fleet_of(settings), folder, admin, http)
-            change = await take_back(traffic, receipt)
+        async with _actuator(settings, receipt) as actuator:
+            change = await take_back(actuator, receipt)
         await journal.settle(receipt_id, "undone", "interlock undo")
         told = await _tell_guard(settings, receipt)
         return f"undone: {', '.join(f'{k} is {v} again' for k, v in change.after.items())}; {told}"
@@ -95,7 +97,27 @@ async def _undo(settings: Settings, receipt_id: str) -> str:
         journal.dispose()
 
 
-async def take_back(traffic: EnvoyTraffic, receipt: Receipt) -> Change:
+@asynccontextmanager
+async def _actuator(settings: Settings, receipt: Receipt) -> AsyncIterator[Actuator]:
+    """The system that the receipt's settings are of: by the keys, so that no lever is forgotten here."""
+    fleet = fleet_of(settings)
+    of_proxy = {key.partition("/")[0] for key in receipt.before} <= {"weight", "endpoint", "connections", "admit"}
+    async with AsyncExitStack() as stack:
+        clusters = await stack.enter_async_context(clusters_of(settings.kubernetes, fleet))
+        if not of_proxy:
+            if clusters.cluster is None:
+                raise fail("INTERLOCK_KUBERNETES__KUBECONFIGS is not set: this receipt is of a cluster")
+            yield clusters.cluster
+        elif clusters.routes is not None:
+            yield clusters.routes
+        else:
+            folder, admin = envoy_of(settings)
+            assert folder is not None  # envoy_of refuses otherwise where weights are Envoy's
+            http = await stack.enter_async_context(httpx.AsyncClient(timeout=5, trust_env=False))
+            yield EnvoyTraffic(fleet, folder, admin, http)
+
+
+async def take_back(traffic: Actuator, receipt: Receipt) -> Change:
     """Compare-and-set back to before, above every epoch that the actuator has seen. Refused: changed since."""
     now = await traffic.read(receipt.domain)
     change = plan_restore(receipt.before, now.settings, receipt.after, 1.0)

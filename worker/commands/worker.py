@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack
 import typer
 
 from activities.adapters.sql import SqlJournal
-from worker.doors import notify_of
+from worker.clusters import clusters_of
+from worker.doors import fleet_of, notify_of
 from worker.parts import parts_of
 from worker.plugin import interlock_plugin
 from worker.settings import Settings, load
@@ -42,7 +43,10 @@ async def _run(settings: Settings) -> None:
         journal = SqlJournal(settings.journal_url)
         stack.callback(journal.dispose)
         stack.callback(telemetry.flush)
-        parts = parts_of(settings, client=client, journal=journal, notify=notify, telemetry=telemetry)
+        clusters = await stack.enter_async_context(clusters_of(settings.kubernetes, fleet_of(settings)))
+        parts = parts_of(
+            settings, client=client, journal=journal, notify=notify, telemetry=telemetry, clusters=clusters
+        )
         async with running_worker(parts):
             logging.getLogger(__name__).info("polling %s on %s", parts.task_queue, settings.temporal.address)
             await stop.wait()
