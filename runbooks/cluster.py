@@ -66,6 +66,9 @@ class WorkloadState(Model):
     autoscaler: str = Field(default="", description="Name of the HorizontalPodAutoscaler that scales it.")
     autoscaler_max: int | None = None
     frozen: bool = Field(default=False, description="The autoscaler may not scale, in either direction.")
+    max_unavailable: int = Field(
+        ge=0, description="Replicas that a rolling update may take down; all of them: Recreate."
+    )
     disruptions_allowed: int | None = Field(default=None, description="By its disruption budget; None: it has none.")
     quota_gpus_left: int | None = Field(
         default=None, description="GPUs its namespace may still ask for; None: no quota."

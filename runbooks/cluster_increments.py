@@ -192,7 +192,7 @@ def _hotfix(step: RolloutHotfix, settings: Settings, state: ClusterState, fleet:
             return Change(
                 before=before,
                 after=after,
-                blast=Blast(changed=_shares(fleet, ring)),
+                blast=Blast(changed=_shares(fleet, ring), restarting=_down(state, ring)),
                 last=number == len(step.rings) - 1,
                 note=f"ring {number + 1} of {len(step.rings)}: {', '.join(ring)}",
             )
@@ -211,6 +211,11 @@ def _settled(work: WorkloadState) -> str:
     if not work.observed or work.updated < work.desired:
         return f"a rollout of {work.pool} is under way: {work.updated} of {work.desired} replicas are of the newest revision"
     return ""
+
+
+def _down(state: ClusterState, pools: Sequence[str]) -> dict[str, int]:
+    """Replicas that the controller may take down at once while it rolls: its own strategy, not our wish."""
+    return {p: most for p in pools if (most := state.workloads[p].max_unavailable)}
 
 
 def _shares(fleet: Fleet, pools: Sequence[str]) -> dict[str, float]:
@@ -250,7 +255,7 @@ def _rollback(step: RollbackChange, settings: Settings, state: ClusterState, fle
     return Change(
         before=before,
         after=after,
-        blast=Blast(changed=_shares(fleet, [step.pool])),
+        blast=Blast(changed=_shares(fleet, [step.pool]), restarting=_down(state, [step.pool])),
         last=True,
         note=f"{step.pool} back to revision {wanted.number} ({wanted.image})",
     )

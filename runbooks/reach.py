@@ -138,7 +138,7 @@ def envelope_of(step_id: str, step: Step, targets: tuple[str, ...], policy: Poli
         case IncreaseCapacity():
             gpus = limits.max_gpus
         case RolloutHotfix() | RollbackChange():
-            share = limits.largest_share
+            share, endpoints = limits.largest_share, limits.max_endpoints_down
         case ResetGpu():
             gpus = 1
         case RebootNode():

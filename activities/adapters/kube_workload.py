@@ -86,6 +86,7 @@ def workload_state(pool: str, workload: Workload, picture: Picture, gpu: str) ->
         autoscaler=name(scaler) if scaler is not None else "",
         autoscaler_max=scaler["spec"]["maxReplicas"] if scaler is not None else None,
         frozen=scaler is not None and frozen(scaler),
+        max_unavailable=_unavailable(spec),
         disruptions_allowed=_disruptions(picture, found),
         quota_gpus_left=_quota(picture, workload.namespace, gpu),
     )
@@ -98,6 +99,22 @@ def _revision(replicaset: Json) -> Revision:
         created_at=moment(replicaset["metadata"]["creationTimestamp"]),
         image=replicaset["spec"]["template"]["spec"]["containers"][0]["image"],
     )
+
+
+def _unavailable(spec: Json) -> int:
+    """Replicas that a rolling update may take down at once, as the controller counts them; the API server fills both in."""
+    desired, strategy = spec.get("replicas", 1), spec.get("strategy") or {}
+    if strategy.get("type") == "Recreate":
+        return int(desired)
+    rolling = strategy.get("rollingUpdate") or {}
+    down = _share(rolling.get("maxUnavailable", "25%"), desired)
+    # With no surge and rounded to nothing, the controller lets one go: it could never begin otherwise.
+    return 1 if down == 0 and rolling.get("maxSurge", "25%") in (0, "0%") else down
+
+
+def _share(value: int | str, desired: int) -> int:
+    """A count, or a percentage of the replicas rounded down."""
+    return desired * int(value.rstrip("%")) // 100 if isinstance(value, str) else value
 
 
 def _disruptions(picture: Picture, deployment: Json) -> int | None:
