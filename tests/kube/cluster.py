@@ -62,8 +62,8 @@ class Cluster:
     ) -> None:
         self.control_plane = control_plane
         self.folder = folder
-        self.pools = pools
-        self.nodes = nodes
+        self.pools = tuple(pools)
+        self.nodes = dict(nodes)
         self.name = name
         self.namespace = namespace or f"lab-{uuid.uuid4().hex[:6]}"
         self.addresses = Range()
@@ -88,6 +88,11 @@ class Cluster:
         """Ends the processes and removes what the cluster has put on the control plane."""
         self._running.close()
 
+    def add_node(self, name: str, gpus: int) -> None:
+        """One more node for this cluster's pods, returned when it takes them."""
+        self.nodes[name] = gpus
+        self.control_plane.add_node(name, gpus, {manifests.HOME: self.namespace})
+
     def _start(self, stack: contextlib.ExitStack, deadline_s: float) -> None:
         api = self.control_plane.api
         api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
@@ -98,8 +103,8 @@ class Cluster:
         self.world.start()
         stack.callback(self.world.stop)
         stack.callback(self._clean)
-        for name, gpus in self.nodes.items():
-            self.control_plane.add_node(name, gpus)
+        for name, gpus in tuple(self.nodes.items()):
+            self.add_node(name, gpus)
         for pool in self.pools:
             api.apply(self.deployment(pool))
             api.apply(manifests.budget(pool.name, self.namespace, pool.min_available))

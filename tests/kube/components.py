@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import socket
 from contextlib import ExitStack
@@ -158,8 +157,3 @@ def kwok(binary: Path, files: Files, timing: Timing) -> list[str]:
         str(binary), "--kubeconfig", config, "--manage-all-nodes", "--config", str(STAGES),
         "--node-lease-duration-seconds", str(timing.lease_s), "--server-address", f"127.0.0.1:{files.ports['kwok']}",
     ]  # fmt: skip
-
-
-def described(files: Files) -> str:
-    """For a failure message: which ports were in use."""
-    return json.dumps(files.ports)

@@ -1,33 +1,22 @@
-"""One control plane for the whole session; each test puts its own nodes, namespace and pools on it."""
+"""Each test puts its own nodes, namespace and pools on the session's control plane."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.kube.build import MissingGo, NotBuilt
 from tests.kube.cluster import Cluster, PoolSpec
 from tests.kube.control_plane import ControlPlane
+from tests.kube.session import session_plane
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A real one. Without its programs the tests on it are skipped with one line, and on CI they fail."""
-    plane = ControlPlane(tmp_path_factory.mktemp("kube") / "plane")
-    try:
-        plane.start()
-    except (MissingGo, NotBuilt) as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
-    try:
-        yield plane
-    finally:
-        plane.stop()
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ControlPlane:
+    """The session's one."""
+    return session_plane(request.config, tmp_path_factory)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from tests.kube import audit, components, manifests
 from tests.kube.api import Api, trust
 from tests.kube.audit import Write
 from tests.kube.build import built
+from tests.kube.children import Children
 from tests.kube.components import Timing
 
 Component = Literal["etcd", "apiserver", "controller-manager", "scheduler", "kwok"]
@@ -36,9 +37,8 @@ class ControlPlane:
     def __init__(self, folder: Path, timing: Timing | None = None) -> None:
         self.folder = folder
         self.timing = timing or Timing()
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.binaries = Path()
-        self._stopped: set[str] = set()
+        self._children = Children()
 
     def __enter__(self) -> ControlPlane:
         self.start()
@@ -62,15 +62,15 @@ class ControlPlane:
 
     def stop(self) -> None:
         """SIGKILL: etcd and the API server take seconds to end by themselves, and nothing here need be kept."""
-        for process in reversed(self.processes.values()):
-            process.kill()
-        for process in self.processes.values():
-            process.wait(10)
-        self.processes.clear()
-        self._stopped.clear()
+        self._children.kill_all()
         if hasattr(self, "api"):
             self.api.close()
             del self.api
+
+    @property
+    def processes(self) -> dict[str, subprocess.Popen[bytes]]:
+        """The children by component."""
+        return self._children.processes
 
     @property
     def url(self) -> str:
@@ -133,7 +133,7 @@ class ControlPlane:
         end = time.monotonic() + deadline_s
         while not manifests.node_ready(self.api.get(f"/api/v1/nodes/{name}")):
             if time.monotonic() > end:
-                raise RuntimeError(f"node {name} is not Ready after {deadline_s} s\n{self._log('kwok')}")
+                raise RuntimeError(f"node {name} is not Ready after {deadline_s} s\n{self._children.log('kwok')}")
             time.sleep(0.05)
 
     def install_gateway_api(self, deadline_s: float = 30) -> None:
@@ -152,53 +152,35 @@ class ControlPlane:
 
     def pause_component(self, name: Component) -> None:
         """SIGSTOP: it keeps its connections and answers nothing."""
-        self.processes[name].send_signal(signal.SIGSTOP)
-        self._stopped.add(name)
+        self._children.pause(name)
 
     def resume_component(self, name: Component) -> None:
         """SIGCONT."""
-        self.processes[name].send_signal(signal.SIGCONT)
-        self._stopped.discard(name)
+        self._children.resume(name)
 
     def resume_all(self) -> None:
         """Whatever a test has paused goes on."""
-        for name in tuple(self._stopped):
-            self.processes[name].send_signal(signal.SIGCONT)
-        self._stopped.clear()
+        self._children.resume_all()
 
     def _start(self) -> None:
         if self.folder.exists():
             shutil.rmtree(self.folder)
         self.files = components.write_files(self.folder)
+        self._children.folder = self.folder
         program, kwok = self.binaries / "controlplane", self.binaries / "kwok"
-        self._run("etcd", components.etcd(program, self.files))
-        self._run("apiserver", components.apiserver(program, self.files, self.timing))
-        self._until("apiserver", self.ca_file.exists)
+        self._children.start("etcd", components.etcd(program, self.files))
+        self._children.start("apiserver", components.apiserver(program, self.files, self.timing))
+        self._children.until("apiserver", self.ca_file.exists)
         self.api = Api(self.url, self.ca_file, self.admin_token)
-        self._until("apiserver", lambda: self._says_ok(f"{self.url}/readyz"))
-        self._run("controller-manager", components.controller_manager(program, self.files, self.timing))
-        self._run("scheduler", components.scheduler(program, self.files))
-        self._run("kwok", components.kwok(kwok, self.files, self.timing))
+        self._children.until("apiserver", lambda: self._says_ok(f"{self.url}/readyz"))
+        self._children.start("controller-manager", components.controller_manager(program, self.files, self.timing))
+        self._children.start("scheduler", components.scheduler(program, self.files))
+        self._children.start("kwok", components.kwok(kwok, self.files, self.timing))
         for name in ("controller-manager", "scheduler"):
-            self._until(name, lambda name=name: self._healthy(name))
+            self._children.until(name, partial(self._healthy, name))
         # The API server admits a pod only when its namespace has the default account, which a controller makes.
         path = "/api/v1/namespaces/default/serviceaccounts"
-        self._until("controller-manager", lambda: bool(self.api.get(path)["items"]))
-
-    def _run(self, name: str, argv: list[str]) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(ending_with_us(argv), stdout=log, stderr=log, cwd=self.folder)
-
-    def _until(self, name: str, condition: Any, deadline_s: float = 60) -> None:
-        end = time.monotonic() + deadline_s
-        while not condition():
-            dead = [n for n, p in self.processes.items() if p.poll() is not None]
-            if dead or time.monotonic() > end:
-                who = dead[0] if dead else name
-                ports = components.described(self.files)
-                what = "ended" if dead else f"did not come up within {deadline_s} s"
-                raise RuntimeError(f"{who} {what} (ports {ports})\n{self._log(who)}")
-            time.sleep(0.05)
+        self._children.until("controller-manager", lambda: bool(self.api.get(path)["items"]))
 
     def _says_ok(self, url: str) -> bool:
         with contextlib.suppress(httpx.HTTPError):
@@ -221,13 +203,3 @@ class ControlPlane:
             "timeout": 10,
             "trust_env": False,
         }
-
-    def _log(self, name: str) -> str:
-        path = self.folder / f"{name}.log"
-        return "\n".join(path.read_text(errors="replace").splitlines()[-15:]) if path.exists() else "(no log)"
-
-
-def ending_with_us(argv: list[str]) -> list[str]:
-    """The argv, killed by the kernel when the thread that starts it ends (setpriv is in Debian's util-linux)."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--", *argv] if setpriv else argv

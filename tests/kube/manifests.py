@@ -8,6 +8,8 @@ from typing import Any
 NOT_READY = "node-not-ready.stage.kwok.x-k8s.io"
 """The label under which kwok posts a node as NotReady."""
 GPU = "nvidia.com/gpu"
+HOME = "lab.interlock.invalid/namespace"
+"""Label of a node that says whose it is. Pods of a namespace go to its own nodes: clusters of tests share a scheduler."""
 
 
 def node(name: str, gpus: int, labels: dict[str, str]) -> dict[str, Any]:
@@ -53,7 +55,11 @@ def deployment(
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
                 "metadata": {"labels": {"app": name}},
-                "spec": {"terminationGracePeriodSeconds": 2, "containers": [container]},
+                "spec": {
+                    "terminationGracePeriodSeconds": 2,
+                    "nodeSelector": {HOME: namespace},
+                    "containers": [container],
+                },
             },
         },
     }

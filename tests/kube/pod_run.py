@@ -16,7 +16,7 @@ import httpx
 
 from tests.kube.api import STRATEGIC
 from tests.kube.behaviour import Behaviour, behaviour_of
-from tests.kube.control_plane import ending_with_us
+from tests.kube.children import ending_with_us
 from tests.kube.engine_probe import EngineProbe
 from tests.kube.manifests import condition, pool_of
 from tests.kube.pod_status import PodState, now

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 
-from tests.kube import manifests
+from activities.adapters.envoy import EnvoyTraffic
+from runbooks.change import Change, Permit
 from tests.kube.cluster import Cluster, PoolSpec
 
 NewCluster = Callable[..., Cluster]
@@ -74,51 +74,6 @@ async def test_a_drain_is_held_by_the_budget_and_lands_elsewhere(new_cluster: Ne
     assert {w.user for w in evictions} == {"admin"}
 
 
-async def test_a_node_that_fails_loses_its_pods_and_the_watcher_sees_it(new_cluster: NewCluster) -> None:
-    """NotReady for longer than the toleration: the pods are deleted and replaced elsewhere. The minimum watcher records
-    the moment at which too few served, and the node takes pods again when it is healed."""
-    cluster = new_cluster(PoolSpec("chat-a", replicas=2, budget=2), nodes={"gpu-a": 1, "gpu-b": 1, "gpu-c": 1})
-    victim, node = next(iter(cluster.placement("chat-a").items()))
-    with cluster.watch_minimum() as minimum:
-        cluster.kubelet.fail_node(node, reason="GPUFailed", message="Xid 79")
-        await cluster.until_node(node, ready=False)
-        await cluster.until(lambda: victim not in cluster.placement("chat-a"), "the pod is evicted", 30)
-        await cluster.until_serving("chat-a", 2)
-    assert node not in cluster.placement("chat-a").values()
-    assert {v.by for v in minimum.violations} >= {"pods"}
-    assert minimum.least["chat-a"] == 1
-    cluster.kubelet.heal_node(node)
-    await cluster.until(lambda: manifests.node_ready(cluster.world.node(node)), "it takes pods again")
-
-
-async def test_a_silent_node_keeps_its_pods_terminating(new_cluster: NewCluster) -> None:
-    """Nobody confirms the end of a pod on a node that is away; when it is back the pod goes."""
-    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1, "gpu-b": 1})
-    victim, node = next(iter(cluster.placement("chat-a").items()))
-    cluster.kubelet.fail_node(node, silent=True)
-    await cluster.until(
-        lambda: len(cluster.world.serving("chat-a")) == 1 and victim not in cluster.placement("chat-a"), "it moved"
-    )
-    assert victim in {p["metadata"]["name"] for p in cluster.world.of_pool("chat-a")}
-    cluster.kubelet.heal_node(node)
-    await cluster.until_serving("chat-a", 1)
-
-
-async def test_a_reboot_changes_the_boot_id_and_starts_the_pods_anew(new_cluster: NewCluster) -> None:
-    """Containers end and start again, in the same pods."""
-    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1})
-    before = cluster.world.node("gpu-a")["status"]["nodeInfo"]["bootID"]
-    pod = cluster.kubelet.pods("chat-a")[0]
-    boot_id = cluster.kubelet.reboot_node("gpu-a")
-    assert boot_id != before
-    await cluster.until(
-        lambda: cluster.world.node("gpu-a")["status"]["nodeInfo"]["bootID"] == boot_id, "the boot id is read back"
-    )
-    await cluster.until(lambda: pod.state.restarts >= 1, "the container has been restarted")
-    await cluster.until_serving("chat-a", 1)
-    assert set(cluster.placement("chat-a")) == {pod.name}
-
-
 async def test_a_version_that_never_gives_a_token_never_replaces_one_that_does(new_cluster: NewCluster) -> None:
     """The rollout stalls with the old replicas serving; another one answers errors and is Ready all the same."""
     cluster = new_cluster(PoolSpec("chat-a", replicas=2), nodes={"gpu-a": 2, "gpu-b": 2})
@@ -173,25 +128,6 @@ subjects: [{{kind: ServiceAccount, name: reader, namespace: {space}}}]
         assert client.delete(f"{path}/any").status_code == 403
 
 
-async def test_a_server_that_is_stopped_answers_nothing_and_goes_on_after(new_cluster: NewCluster) -> None:
-    """What tests of a slow API server stand on: questions time out, and nothing is lost when it goes on."""
-    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1})
-    plane = cluster.control_plane
-    with plane.client() as client:
-        plane.pause_component("apiserver")
-        try:
-            timed_out = False
-            try:
-                client.get("/readyz", timeout=0.5)
-            except httpx.TimeoutException:
-                timed_out = True
-        finally:
-            plane.resume_component("apiserver")
-        assert timed_out
-        assert client.get("/readyz").text == "ok"
-    assert tokens(next(iter(cluster.serving("chat-a")))) == 3
-
-
 def test_without_go_it_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
     """An empty cache and no Go: one sentence, an error on CI and none elsewhere."""
     environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": str(tmp_path), "HOME": str(tmp_path)}
@@ -201,22 +137,6 @@ def test_without_go_it_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
         assert done.returncode == status
         assert done.stderr.count("\n") == 1
         assert "Go is missing" in done.stderr
-
-
-async def test_a_killed_engine_is_restarted_in_its_pod(new_cluster: NewCluster) -> None:
-    """The container's end is told with its status, and it serves again at the same address."""
-    cluster = new_cluster(PoolSpec("chat-a", replicas=1), nodes={"gpu-a": 1})
-    pod = cluster.kubelet.pods("chat-a")[0]
-    assert pod.process is not None
-    first = pod.process.pid
-    os.kill(first, signal.SIGKILL)
-    await cluster.until(lambda: not cluster.serving("chat-a"), "its end is seen")
-    await cluster.until_serving("chat-a", 1)
-    status = cluster.world.of_pool("chat-a")[0]["status"]["containerStatuses"][0]
-    assert status["restartCount"] == 1
-    assert status["lastState"]["terminated"]["exitCode"] == 137
-    assert pod.process.pid != first
-    assert cluster.serving("chat-a") == {pod.address}
 
 
 async def test_http_routes_are_served_and_judged_by_their_schema(new_cluster: NewCluster) -> None:
@@ -241,3 +161,60 @@ async def test_http_routes_are_served_and_judged_by_their_schema(new_cluster: Ne
 
     assert [patch(50, 10), patch(50, 0), patch(10, -1)] == [200, 422, 422]
     assert plane.api.get(path)["spec"]["rules"][0]["backendRefs"][0]["weight"] == 10
+
+
+async def test_what_was_isolated_stays_out_while_other_pods_come_and_go(new_cluster: NewCluster) -> None:
+    """Members writes only the address whose pod has changed, under the adapter's own lock, and the adapter still finds
+    its permit as the last writer."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=2), nodes=TWO)
+    fleet = cluster.fleet()
+    with cluster.edge(fleet) as edge:
+        isolated, other = sorted(cluster.serving("chat-a"))
+        async with httpx.AsyncClient(trust_env=False) as client:
+            traffic = EnvoyTraffic(fleet, edge.folder, edge.admin, client)
+            key = f"endpoint/chat-a/{isolated}"
+            change = Change(before={key: "in"}, after={key: "out"}, last=True)
+            permit = Permit(
+                id="permit-1",
+                case="case",
+                step_id="step",
+                domain="lab",
+                epoch=7,
+                change_digest=change.digest,
+                act_before=datetime.now(UTC) + timedelta(minutes=1),
+                purpose="act",
+            )
+            await traffic.swap(change, permit)
+            assert edge.rotation("chat-a") == {other}
+            pod = next(r for r in cluster.kubelet.pods("chat-a") if r.address == other)
+            cluster.kubelet.kill(pod.name)
+            await cluster.until(lambda: edge.rotation("chat-a") == set(), "the killed one is out")
+            await cluster.until(lambda: edge.rotation("chat-a") == {other}, "it is in again, alone")
+            seen = await traffic.read("lab")
+        assert (seen.epoch, seen.permit_id) == (7, "permit-1")
+        assert seen.settings[key] == "out"
+
+
+async def test_a_pod_that_was_bound_by_hand_runs_even_on_a_cordoned_node(new_cluster: NewCluster) -> None:
+    """As a kubelet does: what is bound to the node runs there."""
+    cluster = new_cluster(nodes={"gpu-a": 1})
+    cluster.cordon("gpu-a")
+    template = cluster.deployment(PoolSpec("chat-a"))["spec"]["template"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "check", "namespace": cluster.namespace, **template["metadata"]},
+        "spec": {**template["spec"], "nodeName": "gpu-a"},
+    }
+    path = f"/api/v1/namespaces/{cluster.namespace}"
+    await cluster.until(
+        lambda: cluster.control_plane.api.get(f"{path}/serviceaccounts")["items"], "the account is there"
+    )
+    cluster.control_plane.api.request("POST", f"{path}/pods", pod)
+    await cluster.until_serving("chat-a", 1)
+    assert cluster.placement("chat-a") == {"check": "gpu-a"}
+    assert tokens(next(iter(cluster.serving("chat-a")))) == 3
+    assert cluster.control_plane.api.delete(f"{path}/pods/check")
+    await cluster.until_serving("chat-a", 0)
+    life = ["bound", "started", "ready", "ending", "gone"]
+    await cluster.until(lambda: [n.what for n in cluster.kubelet.record] == life, "the kubelet's record is whole")
