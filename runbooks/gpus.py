@@ -58,6 +58,7 @@ class GpuHealth(Model):
     throttle: Known[tuple[str, ...]] | Unknown = Field(description="Why its clocks are held down, in words.")
     nvlink_failed: Known[int] | Unknown = Field(description="Times a link failed to recover and went down, all links.")
     temperature_c: Known[int] | Unknown
+    persistence: Known[bool] | Unknown = Field(description="True: the driver keeps it open, which forbids a reset.")
     processes: Known[tuple[int, ...]] | Unknown = Field(description="Pids with a compute context on it.")
 
 

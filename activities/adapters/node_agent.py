@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -16,8 +17,10 @@ from runbooks.base import Model
 from runbooks.facts import Known, Unknown
 from runbooks.gpus import GpuHealth, recovered
 
+log = logging.getLogger("interlock.node")
 T = TypeVar("T")
 RESET = ("nvidia-smi", "--gpu-reset", "-i", "{index}")
+PERSISTENCE = ("nvidia-smi", "-pm", "{mode}", "-i", "{index}")
 REBOOT = ("systemctl", "reboot")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -54,6 +57,7 @@ class NodeAgent:
         quiet: Quiet | None = None,
         run: Run = run_argv,
         reset_argv: Sequence[str] = RESET,
+        persistence_argv: Sequence[str] = PERSISTENCE,
         reset_s: float = 120.0,
         settle_s: float = 30.0,
         read_s: float = 30.0,
@@ -63,7 +67,7 @@ class NodeAgent:
         self._nvml = nvml
         self._quiet = quiet
         self._run = run
-        self._reset_argv = tuple(reset_argv)
+        self._reset_argv, self._persistence_argv = tuple(reset_argv), tuple(persistence_argv)
         self._reset_s, self._settle_s, self._read_s = reset_s, settle_s, read_s
         self._boot_id_file = boot_id_file
         self._one = asyncio.Lock()
@@ -83,21 +87,24 @@ class NodeAgent:
             _refuse(before, self.node, uuid)
             if not force and recovered(before) == "":
                 return GpuReset(acted=False, before=before, after=before, said="")
-            argv = [part.replace("{index}", str(index)) for part in self._reset_argv]
-            ran = await self._run(argv, self._reset_s)
+            async with self._let_go(before):
+                ran = await self._run(_argv(self._reset_argv, index), self._reset_s)
             # A refusal is final at once; only a reset that was made needs time until the GPU answers again.
             after, why = await self._read_back(before, self._settle_s if ran.code in (0, None) else 0.0)
             if after is not None and why == "" and ran.code == 0:
                 return GpuReset(acted=True, before=before, after=after, said=ran.said)
             raise _failed(index, self.node, ran, after, why, self._reset_s)
 
-    async def reboot(self, argv: Sequence[str] = REBOOT, within_s: float = 5.0) -> str:
+    async def reboot(self, argv: Sequence[str] = REBOOT, *, boot: str | None = None, within_s: float = 5.0) -> str:
         """Gives the order to reboot and returns the boot id of before; that it was done shows in another boot id.
 
+        `boot`: the boot that is to end. Refused: this is another one, so an earlier attempt has rebooted the node already.
         Permanent: the order was refused. It is not waited for longer than `within_s`: the node is going down.
         """
         async with self._one:
             before = self.boot_id()
+            if boot is not None and boot != before:
+                raise Refused(f"{self.node} has rebooted since it was looked at (boot {boot} then, {before} now)")
             ran = await self._run(list(argv), within_s)
             # Killed by a signal: the reboot itself ends processes. Only the boot id says what became of it.
             if ran.code is not None and ran.code > 0:
@@ -113,6 +120,24 @@ class NodeAgent:
         if not found:
             raise Permanent(f"{self.node}: {self._boot_id_file} is empty")
         return found
+
+    @contextlib.asynccontextmanager
+    async def _let_go(self, gpu: GpuHealth) -> AsyncIterator[None]:
+        """The driver's own hold on the GPU (persistence mode) ended for a reset, and put back whatever comes of it."""
+        if not (isinstance(gpu.persistence, Known) and gpu.persistence.value):
+            yield
+            return
+        off = await self._run(_argv(self._persistence_argv, gpu.index, "0"), self._read_s)
+        if off.code != 0:
+            raise Permanent(
+                f"GPU {gpu.index} of {self.node}: persistence mode cannot be ended: {off.said or 'no answer'}"
+            )
+        try:
+            yield
+        finally:
+            on = await self._run(_argv(self._persistence_argv, gpu.index, "1"), self._read_s)
+            if on.code != 0:
+                log.warning("GPU %s of %s is left without persistence mode: %s", gpu.index, self.node, on.said)
 
     async def _read_back(self, before: GpuHealth, settle_s: float) -> tuple[GpuHealth | None, str]:
         """The GPU after the reset, and why it is not well ("" when it is). It may need some seconds to answer."""
@@ -135,6 +160,10 @@ class NodeAgent:
 
     async def _read(self, read: Callable[[], T]) -> T:
         return await in_thread(read, self._read_s, f"NVML on {self.node}")
+
+
+def _argv(template: Sequence[str], index: int, mode: str = "") -> list[str]:
+    return [part.replace("{index}", str(index)).replace("{mode}", mode) for part in template]
 
 
 def _of(healths: Sequence[GpuHealth], index: int, node: str) -> GpuHealth:

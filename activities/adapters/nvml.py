@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 
@@ -33,6 +34,7 @@ _FIXES = {
     ),
 }
 _END_S = 2.0
+_HOST_PIDS = "pid:[4026531836]"  # PROC_PID_INIT_INO: Linux gives this number to the first process namespace only
 
 
 def port_error(error: pynvml.NVMLError) -> PortError:
@@ -43,11 +45,15 @@ def port_error(error: pynvml.NVMLError) -> PortError:
 
 
 class Nvml:
-    """The GPUs of this node. `quiet`: lets go of the GPUs while one is reset, since a reset needs them unused."""
+    """The GPUs of this node. `quiet`: lets go of the GPUs while one is reset, since a reset needs them unused.
 
-    def __init__(self, quiet: Quiet | None = None, now: Clock = utc_now) -> None:
+    `host_pids`: whether this process sees all of the node's processes; None: by its own process namespace.
+    """
+
+    def __init__(self, quiet: Quiet | None = None, now: Clock = utc_now, host_pids: bool | None = None) -> None:
         self._quiet = quiet
         self._now = now
+        self._host_pids = _in_host_namespace() if host_pids is None else host_pids
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
@@ -77,7 +83,7 @@ class Nvml:
                 count = pynvml.nvmlDeviceGetCount()
             except pynvml.NVMLError as error:
                 raise port_error(error) from error
-            return tuple(read_gpu(index, self._now()) for index in range(count))
+            return tuple(read_gpu(index, self._now(), self._host_pids) for index in range(count))
 
     async def events(self, wait_s: float = 0.2) -> AsyncGenerator[GpuEvent, None]:
         """What the driver reports from now on, until closed (`contextlib.aclosing`) or cancelled: then the thread ends.
@@ -111,6 +117,13 @@ class Nvml:
             # A wedged driver may hold the thread: it is a daemon, and nobody waits longer than this for it.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), wait_s + _END_S)
+
+
+def _in_host_namespace() -> bool:
+    try:
+        return os.readlink("/proc/self/ns/pid") == _HOST_PIDS
+    except OSError:
+        return False  # not seen, so not claimed
 
 
 def _into(

@@ -45,11 +45,12 @@ def watch(
                 if first and not indexes:
                     raise Permanent("no GPU of this node reports events to NVML: only its health can be polled")
                 first = False
-                _listen(events, indexes, quiet, stop, say, now, wait_s)
+                lost = _listen(events, indexes, quiet, stop, say, now, wait_s)
         except BeingReset:
             stop.wait(wait_s)
             continue
-        stop.wait(_PAUSE_S)  # a GPU was lost: give the driver time to settle
+        if lost:
+            stop.wait(_PAUSE_S)  # give the driver time to settle
 
 
 def _listen(
@@ -60,7 +61,8 @@ def _listen(
     say: Say,
     now: Clock,
     wait_s: float,
-) -> None:
+) -> bool:
+    """Says events until it must stop or let go. True: a GPU was lost, so the set must be made anew without it."""
     while not stop.is_set() and not (quiet and quiet.wanted()):
         try:
             data = pynvml.nvmlEventSetWait_v2(events, int(wait_s * 1000))
@@ -69,7 +71,7 @@ def _listen(
                 continue
             if error.value == pynvml.NVML_ERROR_GPU_IS_LOST:
                 say(GpuEvent(kind=EventKind.LOST, gpu=None, observed_at=now()))
-                return  # register anew, without the lost one: the others must still be heard
+                return True
             raise
         if data.eventType in KINDS:
             mig = None if data.gpuInstanceId == _WHOLE_GPU else int(data.gpuInstanceId)
@@ -82,6 +84,7 @@ def _listen(
                     observed_at=now(),
                 )
             )
+    return False
 
 
 @contextmanager

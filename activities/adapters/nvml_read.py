@@ -35,15 +35,18 @@ class _Lost(Exception):
     """The driver says that this GPU is off the bus."""
 
 
-def read_gpu(index: int, at: datetime) -> GpuHealth:
-    """One reading of the GPU with this index; NVML must be started. Never raises for what the GPU itself fails to say."""
+def read_gpu(index: int, at: datetime, host_pids: bool) -> GpuHealth:
+    """One reading of the GPU with this index; NVML must be started. Never raises for what the GPU itself fails to say.
+
+    `host_pids`: this process sees all processes of the node, so that an empty list means that there are none.
+    """
     try:
-        return _read(index, at)
+        return _read(index, at, host_pids)
     except _Lost:
         return _unreadable(index, at, "the GPU is off the bus", lost=True)
 
 
-def _read(index: int, at: datetime) -> GpuHealth:
+def _read(index: int, at: datetime, host_pids: bool) -> GpuHealth:
     try:
         gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
     except pynvml.NVMLError as error:
@@ -69,8 +72,8 @@ def _read(index: int, at: datetime) -> GpuHealth:
         throttle=field(lambda: _words(pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu))),
         nvlink_failed=field(lambda: _links(gpu)),
         temperature_c=field(lambda: _temperature(gpu)),
-        # The versioned name: the other one turns "no such function" into an error of another kind.
-        processes=field(lambda: _pids(pynvml.nvmlDeviceGetComputeRunningProcesses_v3(gpu))),
+        persistence=field(lambda: bool(pynvml.nvmlDeviceGetPersistenceMode(gpu))),
+        processes=_processes(gpu, at, host_pids),
     )
 
 
@@ -100,7 +103,7 @@ def _unreadable(index: int, at: datetime, why: str, *, lost: bool) -> GpuHealth:
     return GpuHealth(
         index=index, observed_at=at, lost=lost, uuid=nothing, pci_bus_id=nothing, name=nothing, recovery=nothing,
         rows=nothing, ecc_volatile=nothing, ecc_aggregate=nothing, throttle=nothing, nvlink_failed=nothing,
-        temperature_c=nothing, processes=nothing,
+        temperature_c=nothing, persistence=nothing, processes=nothing,
     )  # fmt: skip
 
 
@@ -163,8 +166,17 @@ def _temperature(gpu: Any) -> int:
         return int(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU))
 
 
-def _pids(processes: list[Any]) -> tuple[int, ...]:
-    return tuple(sorted({int(p.pid) for p in processes}))
+def _processes(gpu: Any, at: datetime, host_pids: bool) -> Known[tuple[int, ...]] | Unknown:
+    # The versioned name: the other one turns "no such function" into an error of another kind.
+    found = _field(at, lambda: pynvml.nvmlDeviceGetComputeRunningProcesses_v3(gpu))
+    if isinstance(found, Unknown):
+        return found
+    pids = tuple(sorted({int(p.pid) for p in found.value}))
+    if not pids and not host_pids:
+        return Unknown(
+            why="this container has a process namespace of its own and may not see the node's: give it hostPID"
+        )
+    return Known(value=pids, observed_at=at)
 
 
 def _text(value: bytes | str) -> str:

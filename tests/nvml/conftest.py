@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,18 +29,10 @@ def node(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node
     return Node(folder)
 
 
-Until = Callable[..., Awaitable[None]]
-
-
-@pytest.fixture(name="until")
-def _until() -> Until:
+async def until(condition: Callable[[], object], within_s: float, what: str) -> None:
     """Polls a condition with a deadline in seconds."""
-
-    async def until(condition: Callable[[], object], within_s: float, what: str) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + within_s
-        while not condition():
-            assert loop.time() < end, f"not within {within_s} s: {what}"
-            await asyncio.sleep(0.01)
-
-    return until
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within_s
+    while not condition():
+        assert loop.time() < end, f"not within {within_s} s: {what}"
+        await asyncio.sleep(0.01)

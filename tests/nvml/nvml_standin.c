@@ -4,7 +4,7 @@
  * The world is the folder $NVML_STANDIN:
  *   gpu0, gpu1, ...   one file per GPU (their number is the number of GPUs), lines "key=value":
  *                     recovery, rows_correctable, rows_uncorrectable, rows_pending, rows_failed, ecc_volatile,
- *                     ecc_aggregate, clocks (bit mask), link_failed, temperature, pids (comma separated)
+ *                     ecc_aggregate, clocks (bit mask), link_failed, temperature, persistence, pids (comma separated)
  *                     lost=1 (every call says so), stall_ms=N (every call takes so long), NAME_error=CODE (that call fails)
  *   events            lines "GPU TYPE DATA", appended; a wait delivers those after its event set was made
  * With -DOLD_DRIVER functions that newer drivers brought are missing. */
@@ -140,6 +140,12 @@ nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorTyp
     return NVML_SUCCESS;
 }
 
+nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t *mode) {
+    ASK("persistence");
+    *mode = (nvmlEnableState_t)number_of(n, "persistence", 0);
+    return NVML_SUCCESS;
+}
+
 static nvmlReturn_t pids_of(int n, unsigned int *count, nvmlProcessInfo_t *infos) {
     char text[LINE] = "", *rest = text, *pid;
     unsigned int room = *count, found = 0;
@@ -238,7 +244,13 @@ nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t set) {
 
 nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long types, nvmlEventSet_t set) {
     ASK("events");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/registered", getenv("NVML_STANDIN"));
+    FILE *file = fopen(path, "a");
+    if (!file) return NVML_ERROR_UNKNOWN;
     ((struct watch *)set)->wanted[n] |= types;
+    fprintf(file, "%d\n", n); /* a test waits for this: from now on events are seen */
+    fclose(file);
     return NVML_SUCCESS;
 }
 

@@ -12,29 +12,39 @@ SOURCE = Path(__file__).with_name("nvml_standin.c")
 SONAME = "libnvidia-ml.so.1"
 SMI = '''\
 #!{python}
-"""Stands where nvidia-smi would: `--gpu-reset -i N` clears the GPU's faults, unless a process is on it."""
+"""Stands where nvidia-smi would: `--gpu-reset -i N` clears the GPU's faults, unless something holds it; `-pm MODE -i N`."""
 import os, pathlib, sys, time
 
 index = sys.argv[sys.argv.index("-i") + 1]
-assert "--gpu-reset" in sys.argv, sys.argv
 file = pathlib.Path({folder!r}, "gpu" + index)
+state = dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+
+def write():
+    text = "".join(k + "=" + v + "\\n" for k, v in state.items())
+    file.with_suffix(".new").write_text(text)
+    os.replace(file.with_suffix(".new"), file)
+
+
+if "-pm" in sys.argv:
+    state["persistence"] = sys.argv[sys.argv.index("-pm") + 1]
+    write()
+    sys.exit(0)
+assert "--gpu-reset" in sys.argv, sys.argv
 with open(file.parent / "resets", "a") as log:
     log.write(index + "\\n")
-state = dict(line.split("=", 1) for line in file.read_text().splitlines())
 if state.get("smi") == "hangs":
     time.sleep(60)
-if state.get("pids"):
+if state.get("pids") or state.get("persistence") == "1":
     print("GPU " + index + " is currently in use by one or more other processes.")
     sys.exit(255)
 if state.get("smi") == "fails":
     print("Reset failed: this stand-in was told to fail.", file=sys.stderr)
     sys.exit(3)
-kept = ("uuid", "temperature", "ecc_aggregate", "rows_uncorrectable", "link_error")
+kept = ("uuid", "temperature", "persistence", "ecc_aggregate", "rows_uncorrectable", "link_error")
 if state.get("smi") != "does_not_help":
     state = {{k: v for k, v in state.items() if k in kept}}
-text = "".join(k + "=" + v + "\\n" for k, v in state.items())
-file.with_suffix(".new").write_text(text)
-os.replace(file.with_suffix(".new"), file)
+    write()
 print("GPU " + index + " was successfully reset.")
 '''
 
@@ -77,6 +87,12 @@ class Node:
     def xid(self, gpu: int, code: int) -> None:
         """The driver reports an XID."""
         self.event(gpu, 8, code)
+
+    @property
+    def registered(self) -> list[str]:
+        """Every GPU that somebody began to listen to: what is reported after it is heard."""
+        log = self.folder / "registered"
+        return log.read_text().split() if log.exists() else []
 
     @property
     def resets(self) -> list[str]:

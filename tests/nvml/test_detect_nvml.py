@@ -16,7 +16,7 @@ from runbooks.detection import Detection, Severity
 from runbooks.library import load_library
 from runbooks.taxonomy import classify
 from runbooks.xid import xid_table
-from tests.nvml.conftest import Until
+from tests.nvml.conftest import until
 from tests.nvml.standin import Node
 from worker.detect_nvml import NvmlDetector
 
@@ -25,7 +25,7 @@ NOT_SUPPORTED, DRIVER_NOT_LOADED = 3, 9
 
 @contextlib.asynccontextmanager
 async def detecting(
-    nvml: Nvml | None = None, repeat_s: float = 60.0, clear_s: float = 0.3, read_s: float = 5.0
+    node: Node, nvml: Nvml | None = None, repeat_s: float = 60.0, clear_s: float = 0.3, read_s: float = 5.0
 ) -> AsyncIterator[list[Detection]]:
     """The detector at work, and what it says."""
     said: list[Detection] = []
@@ -34,11 +34,11 @@ async def detecting(
         said.append(detection)
 
     detector = NvmlDetector(
-        "west", "node-7", nvml or Nvml(), xid_table(), sink,
+        "west", "node-7", nvml or Nvml(host_pids=True), xid_table(), sink,
         period_s=0.05, read_s=read_s, repeat_s=repeat_s, clear_s=clear_s,
     )  # fmt: skip
     task = asyncio.create_task(detector.run())
-    await asyncio.sleep(0.3)  # the driver reports only what happens after the thread has registered
+    await until(lambda: node.registered == ["0", "1"], 5, "listening")  # what the driver reports before is not heard
     try:
         yield said
     finally:
@@ -52,11 +52,9 @@ def told(said: list[Detection]) -> list[tuple[str, str, str | None]]:
     return [(d.alert, d.status, d.target.gpu) for d in said]
 
 
-async def test_an_xid_is_told_within_two_seconds_with_its_evidence_and_is_of_its_class(
-    node: Node, until: Until
-) -> None:
+async def test_an_xid_is_told_within_two_seconds_with_its_evidence_and_is_of_its_class(node: Node) -> None:
     """Fingerprint, target and evidence are what triage reads."""
-    async with detecting() as said:
+    async with detecting(node) as said:
         node.xid(1, 79)
         await until(lambda: said, 2, "the XID")
 
@@ -71,11 +69,9 @@ async def test_an_xid_is_told_within_two_seconds_with_its_evidence_and_is_of_its
     assert classify([first], load_library().taxonomy).failure_class == "infra.node_down"
 
 
-async def test_a_wish_of_the_driver_is_told_repeated_and_resolved_when_a_reading_proves_it(
-    node: Node, until: Until
-) -> None:
+async def test_a_wish_of_the_driver_is_told_repeated_and_resolved_when_a_reading_proves_it(node: Node) -> None:
     """One fingerprint and one start over the life of the fault; the evidence gets newer."""
-    async with detecting(repeat_s=0.3) as said:
+    async with detecting(node, repeat_s=0.3) as said:
         node.set(0, recovery=1)
         await until(lambda: len(said) >= 2, 5, "the wish and its repeat")
         node.set(0, recovery_error=NOT_SUPPORTED)
@@ -90,9 +86,9 @@ async def test_a_wish_of_the_driver_is_told_repeated_and_resolved_when_a_reading
     assert said[0].observed_at < said[1].observed_at <= said[-1].observed_at
 
 
-async def test_a_driver_that_wants_more_than_before_is_told_at_once(node: Node, until: Until) -> None:
+async def test_a_driver_that_wants_more_than_before_is_told_at_once(node: Node) -> None:
     """The case must plan again, not wait for the next repeat."""
-    async with detecting() as said:
+    async with detecting(node) as said:
         node.set(0, recovery=1)
         await until(lambda: len(said) == 1, 5, "a reset")
         node.set(0, recovery=2)
@@ -101,9 +97,9 @@ async def test_a_driver_that_wants_more_than_before_is_told_at_once(node: Node, 
     assert [d.evidence["recovery_action"] for d in said] == ["gpu_reset", "node_reboot"]
 
 
-async def test_lost_pending_and_failed_rows_each_have_their_alert_and_end(node: Node, until: Until) -> None:
+async def test_lost_pending_and_failed_rows_each_have_their_alert_and_end(node: Node) -> None:
     """Two GPUs at once: one alert per fault and GPU."""
-    async with detecting() as said:
+    async with detecting(node) as said:
         node.set(0, lost=1)
         node.set(1, rows_pending=1, rows_failed=1)
         await until(lambda: len(said) == 3, 5, "three faults")
@@ -117,9 +113,9 @@ async def test_lost_pending_and_failed_rows_each_have_their_alert_and_end(node: 
     assert {d.status for d in said[3:]} == {"resolved"}
 
 
-async def test_a_gpu_that_the_driver_no_longer_counts_is_lost_under_its_old_name(node: Node, until: Until) -> None:
+async def test_a_gpu_that_the_driver_no_longer_counts_is_lost_under_its_old_name(node: Node) -> None:
     """After it fell off, its sibling may move up into its index: it keeps its own name."""
-    async with detecting() as said:
+    async with detecting(node) as said:
         (node.folder / "gpu1").unlink()
         node.set(0, uuid="GPU-5a4d0000-0000-0000-0000-000000000001")
         await until(lambda: said, 5, "the loss")
@@ -127,9 +123,9 @@ async def test_a_gpu_that_the_driver_no_longer_counts_is_lost_under_its_old_name
     assert told(said) == [("GpuLost", "firing", "0")]
 
 
-async def test_clocks_held_down_for_one_reading_are_no_fault(node: Node, until: Until) -> None:
+async def test_clocks_held_down_for_one_reading_are_no_fault(node: Node) -> None:
     """For three readings they are; a power cap by software never is."""
-    async with detecting() as said:
+    async with detecting(node) as said:
         node.set(1, clocks=0x4)
         await asyncio.sleep(0.3)
         assert said == []
@@ -140,10 +136,10 @@ async def test_clocks_held_down_for_one_reading_are_no_fault(node: Node, until: 
     assert said[0].evidence["throttle"] == "hw_slowdown, hw_thermal_slowdown"
 
 
-async def test_an_application_fault_ends_when_the_processes_of_that_moment_are_gone(node: Node, until: Until) -> None:
+async def test_an_application_fault_ends_when_the_processes_of_that_moment_are_gone(node: Node) -> None:
     """The GPU is well all the time: only the engine's restart ends it."""
     node.set(0, pids="100,101")
-    async with detecting() as said:
+    async with detecting(node) as said:
         node.xid(0, 31)
         await until(lambda: said, 2, "the XID")
         await asyncio.sleep(0.6)
@@ -158,11 +154,9 @@ async def test_an_application_fault_ends_when_the_processes_of_that_moment_are_g
     assert said[0].evidence["nvidia_action"] == "RESTART_APP"
 
 
-async def test_an_xid_that_asks_for_a_reset_ends_only_when_the_driver_says_that_the_gpu_is_well(
-    node: Node, until: Until
-) -> None:
+async def test_an_xid_that_asks_for_a_reset_ends_only_when_the_driver_says_that_the_gpu_is_well(node: Node) -> None:
     """The driver's wish comes some time after the XID: a well reading in between must not end it."""
-    async with detecting(clear_s=0.5) as said:
+    async with detecting(node, clear_s=0.5) as said:
         node.xid(0, 95)
         await until(lambda: said, 2, "the XID")
         node.set(0, recovery=4)
@@ -176,9 +170,9 @@ async def test_an_xid_that_asks_for_a_reset_ends_only_when_the_driver_says_that_
     assert {d.status for d in said[2:]} == {"resolved"}
 
 
-async def test_a_burst_of_one_xid_is_told_once_and_what_nvidia_ignores_not_at_all(node: Node, until: Until) -> None:
+async def test_a_burst_of_one_xid_is_told_once_and_what_nvidia_ignores_not_at_all(node: Node) -> None:
     """One fault writes many lines. XID 43 is ignored by NVIDIA, 154 says only that the recovery action changed."""
-    async with detecting() as said:
+    async with detecting(node) as said:
         for _ in range(50):
             node.xid(0, 13)
         node.xid(0, 43)
@@ -193,9 +187,9 @@ async def test_a_burst_of_one_xid_is_told_once_and_what_nvidia_ignores_not_at_al
     assert fired[1].evidence["nvidia_action"] == "NOT_LISTED"
 
 
-async def test_a_driver_that_falls_silent_is_told_of_the_node_and_taken_back(node: Node, until: Until) -> None:
+async def test_a_driver_that_falls_silent_is_told_of_the_node_and_taken_back(node: Node) -> None:
     """No reading is neither health nor sickness of a GPU."""
-    async with detecting() as said:
+    async with detecting(node) as said:
         node.set(0, init_error=DRIVER_NOT_LOADED)
         await until(lambda: said, 5, "silence")
         node.set(0)
@@ -207,11 +201,11 @@ async def test_a_driver_that_falls_silent_is_told_of_the_node_and_taken_back(nod
     ]
 
 
-async def test_a_reading_that_hangs_is_told_and_never_asked_twice_at_once(node: Node, until: Until) -> None:
+async def test_a_reading_that_hangs_is_told_and_never_asked_twice_at_once(node: Node) -> None:
     """A wedged driver would else take a thread each period."""
     import threading
 
-    async with detecting(read_s=0.2) as said:
+    async with detecting(node, read_s=0.2) as said:
         node.set(0, stall_ms=400)
         await until(lambda: said, 10, "silence")
         assert sum(1 for t in threading.enumerate() if t.name == "NVML") <= 1
@@ -224,7 +218,7 @@ async def test_a_reading_that_hangs_is_told_and_never_asked_twice_at_once(node: 
 async def test_a_reset_in_progress_is_no_silence(node: Node, tmp_path: Path) -> None:
     """The detector lets go for it, and says nothing of it."""
     quiet = Quiet(tmp_path / "nvml")
-    async with detecting(Nvml(quiet)) as said:
+    async with detecting(node, Nvml(quiet, host_pids=True)) as said:
         async with quiet.alone(within_s=2):
             await asyncio.sleep(0.5)
         await asyncio.sleep(0.3)
@@ -240,4 +234,4 @@ async def test_a_node_without_nvml_ends_the_detector_with_the_sentence(node: Nod
         raise AssertionError(detection)
 
     with pytest.raises(Permanent, match="kernel driver is not loaded"):
-        await NvmlDetector("west", "node-7", Nvml(), xid_table(), sink).run()
+        await NvmlDetector("west", "node-7", Nvml(host_pids=True), xid_table(), sink).run()

@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from runbooks.detection import TASK_QUEUE
+from tests.nvml.conftest import until
 from tests.nvml.standin import Node
 from tests.worker.conftest import PagedPeople, RecordingRemediation, dev_server, recorder_write, serve
 from worker.intake import IntakeDeps, build_intake

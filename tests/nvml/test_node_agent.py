@@ -22,7 +22,9 @@ NOT_SUPPORTED = 3
 def agent(node: Node, **options: Any) -> NodeAgent:
     """The agent of this node, whose nvidia-smi is the stand-in."""
     argv: Sequence[str] = (str(node.smi), "--gpu-reset", "-i", "{index}")
-    return NodeAgent("node-7", Nvml(options.get("quiet")), **{"reset_argv": argv, "settle_s": 0.3, **options})
+    persistence = (str(node.smi), "-pm", "{mode}", "-i", "{index}")
+    given = {"reset_argv": argv, "persistence_argv": persistence, "settle_s": 0.3, **options}
+    return NodeAgent("node-7", Nvml(options.get("quiet"), host_pids=True), **given)
 
 
 async def test_a_gpu_that_wants_a_reset_and_has_no_process_is_reset_and_read_back(node: Node) -> None:
@@ -68,6 +70,36 @@ async def test_a_reset_is_refused_with_a_process_on_the_gpu_or_on_a_guess(
 
     with pytest.raises(Refused, match=why):
         await agent(node).reset_gpu(0, uuid="GPU-5a4d0000-0000-0000-0000-000000000000")
+
+    assert node.resets == []
+
+
+@pytest.mark.parametrize("smi", ["", "fails", "does_not_help"])
+async def test_the_drivers_own_hold_on_the_gpu_is_ended_for_the_reset_and_put_back(node: Node, smi: str) -> None:
+    """Persistence mode forbids a reset. It stands again whatever became of the reset; where it was off, it stays off."""
+    node.set(0, recovery=1, persistence=1, smi=smi)
+
+    if smi:
+        with pytest.raises(Permanent):
+            await agent(node).reset_gpu(0)
+    else:
+        assert (await agent(node).reset_gpu(0)).acted
+
+    assert node.resets == ["0"]
+    assert (await agent(node).gpu(0)).model_dump()["persistence"]["value"] is True
+    assert (await agent(node).gpu(1)).model_dump()["persistence"]["value"] is False
+
+
+async def test_a_container_that_may_not_see_the_nodes_processes_never_says_that_there_are_none(node: Node) -> None:
+    """An empty list proves nothing there; one that is not empty is proof enough."""
+    node.set(0, recovery=1)
+    blind = NodeAgent("node-7", Nvml(host_pids=False), reset_argv=(str(node.smi), "--gpu-reset", "-i", "{index}"))
+
+    with pytest.raises(Refused, match=r"cannot tell whether a process is on it: this container .* give it hostPID"):
+        await blind.reset_gpu(0)
+    node.set(0, recovery=1, pids="7")
+    with pytest.raises(Refused, match="has 1 processes on it"):
+        await blind.reset_gpu(0)
 
     assert node.resets == []
 
@@ -152,6 +184,8 @@ async def test_a_reboot_is_ordered_by_argv_and_the_boot_id_of_before_is_given(no
     assert await hands.reboot(argv) == "aaaa-1"
     assert ordered.exists()
 
+    with pytest.raises(Refused, match=r"has rebooted since it was looked at \(boot zzzz-0 then, aaaa-1 now\)"):
+        await hands.reboot(("/nowhere/systemctl",), boot="zzzz-0")
     with pytest.raises(Permanent, match=r"refused to reboot \(exit 4\): not authorised"):
         await hands.reboot((sys.executable, "-c", "print('not authorised'); raise SystemExit(4)"))
     with pytest.raises(Permanent, match="cannot be read: No such file"):

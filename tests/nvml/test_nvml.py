@@ -19,7 +19,7 @@ from activities.adapters.nvml_thread import in_thread
 from activities.errors import Permanent, Refused, Retryable
 from runbooks.facts import Known, Unknown
 from runbooks.gpus import EventKind, GpuEvent, GpuHealth, Recovery, RemappedRows, clear, findings, recovered, worst
-from tests.nvml.conftest import Until
+from tests.nvml.conftest import until
 from tests.nvml.standin import Node, build
 
 NOT_SUPPORTED, NO_PERMISSION, RESET_REQUIRED, DRIVER_NOT_LOADED = 3, 4, 16, 9
@@ -35,10 +35,11 @@ def test_every_field_of_a_gpu_is_read(node: Node) -> None:
     """Each from its own call of the library, none swapped with another."""
     node.set(
         1, recovery=4, rows_correctable=5, rows_uncorrectable=6, rows_pending=1, rows_failed=0, ecc_volatile=7,
-        ecc_aggregate=8, clocks=0x40 | 0x4 | 0x800, link_failed=3, temperature=81, pids="4242,17",
+        ecc_aggregate=8, clocks=0x40 | 0x4 | 0x800, link_failed=3, temperature=81, persistence=1,
+        pids="4242,17",
     )  # fmt: skip
 
-    well, gpu = Nvml().health()
+    well, gpu = Nvml(host_pids=True).health()
 
     assert (gpu.index, gpu.lost) == (1, False)
     assert value(gpu.uuid) == "GPU-5a4d0000-0000-0000-0000-000000000001"
@@ -50,6 +51,7 @@ def test_every_field_of_a_gpu_is_read(node: Node) -> None:
     assert value(gpu.throttle) == ("sw_power_cap", "hw_thermal_slowdown", "reason_0x800")
     assert value(gpu.nvlink_failed) == 3
     assert value(gpu.temperature_c) == 81
+    assert (value(gpu.persistence), value(well.persistence)) == (True, False)
     assert value(gpu.processes) == (17, 4242)
     assert worst(well) is None
     assert recovered(well) == ""
@@ -60,14 +62,14 @@ def test_each_recovery_action_of_the_header_has_its_name(node: Node, code: int) 
     """The order is nvml.h's."""
     node.set(0, recovery=code)
 
-    assert value(Nvml().health()[0].recovery) is list(Recovery)[code]
+    assert value(Nvml(host_pids=True).health()[0].recovery) is list(Recovery)[code]
 
 
 def test_a_wish_that_is_newer_than_we_are_is_a_finding_and_never_none(node: Node) -> None:
     """It pages: nobody knows what it asks for."""
     node.set(0, recovery=23)
 
-    gpu = Nvml().health()[0]
+    gpu = Nvml(host_pids=True).health()[0]
     found = worst(gpu)
 
     assert value(gpu.recovery) is Recovery.OTHER
@@ -85,7 +87,7 @@ def test_what_a_gpu_does_not_support_is_unknown_with_the_reason_and_the_rest_is_
         link_error=NOT_SUPPORTED,
     )
 
-    gpu = Nvml().health()[0]
+    gpu = Nvml(host_pids=True).health()[0]
 
     assert gpu.rows == gpu.recovery == gpu.nvlink_failed == Unknown(why="this GPU does not support it")
     assert gpu.processes == Unknown(why="NVML refuses it to this user")
@@ -97,7 +99,7 @@ def test_a_gpu_that_is_lost_is_told_beside_the_others(node: Node) -> None:
     """Off the bus, every other call fails: nothing of it is known, and nothing of its sibling is doubted."""
     node.set(0, lost=1)
 
-    lost, well = Nvml().health()
+    lost, well = Nvml(host_pids=True).health()
     found = worst(lost)
 
     assert lost.lost
@@ -117,7 +119,7 @@ def test_a_gpu_that_is_lost_while_it_is_asked_is_lost(node: Node) -> None:
 
     thread = threading.Thread(target=lose)
     thread.start()
-    gpu = Nvml().health()[0]
+    gpu = Nvml(host_pids=True).health()[0]
     thread.join()
 
     assert gpu.lost
@@ -128,7 +130,7 @@ def test_a_gpu_that_answers_nothing_before_a_reset_wants_a_reset(node: Node) -> 
     """The refusal itself is the wish."""
     node.set(0, handle_error=RESET_REQUIRED)
 
-    gpu = Nvml().health()[0]
+    gpu = Nvml(host_pids=True).health()[0]
 
     assert value(gpu.recovery) is Recovery.GPU_RESET
     assert isinstance(gpu.processes, Unknown)
@@ -140,7 +142,7 @@ def test_a_driver_that_is_not_loaded_is_one_sentence_with_the_fix(node: Node) ->
     node.set(0, init_error=DRIVER_NOT_LOADED)
 
     with pytest.raises(Permanent, match=r"kernel driver is not loaded .* \(modprobe nvidia\)"):
-        Nvml().health()
+        Nvml(host_pids=True).health()
 
 
 ASK = """
@@ -148,7 +150,7 @@ import sys
 from activities.adapters.nvml import Nvml
 from activities.errors import PortError
 try:
-    for gpu in Nvml().health():
+    for gpu in Nvml(host_pids=True).health():
         print(gpu.model_dump_json())
 except PortError as error:
     print(type(error).__name__, error)
@@ -191,7 +193,7 @@ def test_findings_come_with_the_gravest_first_and_the_drivers_wish_over_all_coun
     """What decides is what the driver wants."""
     node.set(0, recovery=2, rows_pending=1, rows_failed=1, link_failed=1, clocks=0x8, ecc_volatile=9, temperature=93)
 
-    found = findings(Nvml().health()[0])
+    found = findings(Nvml(host_pids=True).health()[0])
 
     assert [(f.alert, f.failure_class, f.lever) for f in found] == [
         ("GpuRecoveryWanted", "infra.node_down", "reboot_node"),
@@ -211,9 +213,9 @@ def test_an_alert_is_over_only_when_a_reading_proves_it(node: Node) -> None:
     """Unknown proves nothing, neither does a lost GPU."""
     node.set(0, rows_error=NOT_SUPPORTED)
     node.set(1, lost=1)
-    unread, lost = Nvml().health()
+    unread, lost = Nvml(host_pids=True).health()
     node.set(0)
-    well = Nvml().health()[0]
+    well = Nvml(host_pids=True).health()[0]
 
     assert not clear(unread, "GpuRowRemapPending")
     assert clear(unread, "GpuRecoveryWanted")
@@ -245,13 +247,10 @@ def _threads() -> int:
     return sum(1 for t in threading.enumerate() if t.name == "nvml-events")
 
 
-async def test_an_xid_is_heard_at_once_with_its_gpu_and_code_and_the_thread_ends_with_the_listener(
-    node: Node, until: Until
-) -> None:
+async def test_an_xid_is_heard_at_once_with_its_gpu_and_code_and_the_thread_ends_with_the_listener(node: Node) -> None:
     """Within two seconds; nothing is left behind."""
-    async with hearing(Nvml()) as heard:
-        await until(lambda: _threads() == 1, 5, "listening")
-        await asyncio.sleep(0.1)  # the set is made in that thread; what comes before it is not reported
+    async with hearing(Nvml(host_pids=True)) as heard:
+        await until(lambda: node.registered == ["0", "1"], 5, "listening")
         node.event(0, 1, 0)  # a single-bit error: corrected, and not asked for
         node.xid(1, 79)
         await until(lambda: heard, 2, "the XID")
@@ -262,15 +261,14 @@ async def test_an_xid_is_heard_at_once_with_its_gpu_and_code_and_the_thread_ends
     assert _threads() == 0
 
 
-async def test_after_a_gpu_is_lost_the_others_are_still_heard(node: Node, until: Until) -> None:
+async def test_after_a_gpu_is_lost_the_others_are_still_heard(node: Node) -> None:
     """The wait fails for the lost one; it is told, and the rest is registered anew."""
-    async with hearing(Nvml()) as heard:
-        await until(lambda: _threads() == 1, 5, "listening")
-        await asyncio.sleep(0.1)
+    async with hearing(Nvml(host_pids=True)) as heard:
+        await until(lambda: node.registered == ["0", "1"], 5, "listening")
         node.set(0, lost=1)
         await until(lambda: heard, 2, "the loss")
         assert heard[0].kind is EventKind.LOST
-        await asyncio.sleep(1.2)
+        await until(lambda: node.registered[2:] == ["1"], 5, "listening anew")
         node.xid(1, 31)
         await until(lambda: len(heard) > 1, 3, "the other GPU's XID")
 
@@ -283,7 +281,7 @@ async def test_a_node_whose_gpus_report_no_events_says_so(node: Node) -> None:
     node.set(1, events_error=NOT_SUPPORTED)
 
     with pytest.raises(Permanent, match="no GPU of this node reports events"):
-        async for _ in Nvml().events():
+        async for _ in Nvml(host_pids=True).events():
             pass
 
 
@@ -292,13 +290,13 @@ async def test_a_driver_that_never_answers_holds_neither_us_nor_our_end(node: No
     node.set(0, stall_ms=3000)
 
     with pytest.raises(Retryable, match=r"NVML does not answer within 0\.2 s"):
-        await in_thread(Nvml().health, 0.2, "NVML")
+        await in_thread(Nvml(host_pids=True).health, 0.2, "NVML")
 
 
 async def test_who_resets_waits_for_our_readers_and_no_reader_begins_meanwhile(node: Node, tmp_path: Path) -> None:
     """A reset needs the GPUs unused, by monitors too."""
     quiet = Quiet(tmp_path / "locks" / "nvml")
-    nvml = Nvml(quiet)
+    nvml = Nvml(quiet, host_pids=True)
     with quiet.using(), pytest.raises(Refused, match=r"not let go within 0\.2 s"):
         async with quiet.alone(within_s=0.2):
             pass
@@ -312,17 +310,14 @@ async def test_who_resets_waits_for_our_readers_and_no_reader_begins_meanwhile(n
     assert len(nvml.health()) == 2
 
 
-async def test_who_listens_for_events_lets_go_for_a_reset_and_comes_back(
-    node: Node, tmp_path: Path, until: Until
-) -> None:
+async def test_who_listens_for_events_lets_go_for_a_reset_and_comes_back(node: Node, tmp_path: Path) -> None:
     """Else the detector of a node would forbid its own cure."""
     quiet = Quiet(tmp_path / "nvml")
-    async with hearing(Nvml(quiet)) as heard:
-        await until(lambda: _threads() == 1, 5, "listening")
-        await asyncio.sleep(0.1)
+    async with hearing(Nvml(quiet, host_pids=True)) as heard:
+        await until(lambda: node.registered == ["0", "1"], 5, "listening")
         async with quiet.alone(within_s=2):
             node.xid(0, 1)  # not seen: nobody listens
-        await asyncio.sleep(0.5)
+        await until(lambda: len(node.registered) == 4, 5, "listening anew")
         node.xid(0, 79)
         await until(lambda: heard, 2, "an event after the reset")
 
