@@ -1,30 +1,17 @@
-"""One Kubernetes control plane for all adapter tests of the session that need one; they make namespaces of their own."""
+"""The session's one control plane, and on it the Gateway API's kinds."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 
-from tests.kube.build import MissingGo, NotBuilt
 from tests.kube.control_plane import ControlPlane
+from tests.kube.session import session_plane
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A real one. Without its programs the tests on it are skipped with one line, and on CI they fail."""
-    running = ControlPlane(tmp_path_factory.mktemp("kube") / "plane")
-    try:
-        running.start()
-    except (MissingGo, NotBuilt) as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
-    try:
-        yield running
-    finally:
-        running.stop()
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ControlPlane:
+    """The session's one."""
+    return session_plane(request.config, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
