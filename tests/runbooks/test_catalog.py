@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from runbooks.detection import TargetKind
+from runbooks.levers import LEVERS
 from runbooks.library import SHIPPED, Library, json_schemas, load_library
 from runbooks.linting import check, check_runbook
 from runbooks.loader import CatalogError
 from runbooks.policy import Policy
+from runbooks.taxonomy import FailureClass
 from worker.commands.runbook import app, as_text
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -36,15 +38,72 @@ def test_the_shipped_catalogue_has_no_mistake() -> None:
     assert check() == []
 
 
-def test_every_class_has_a_runbook_and_others_say_that_nothing_acts(library: Library) -> None:
-    """Engine classes act; every other class tells people plainly that Interlock does not."""
+PAGE_ONLY = {"dep.upstream", "ops.automation_runaway", "ops.detection_gap", "unknown"}
+"""Classes on which nothing of ours acts: acting would make it worse, or nobody knows what it is."""
+
+
+@pytest.mark.parametrize("cls", load_library().taxonomy.classes, ids=lambda c: c.id)
+def test_every_class_acts_by_one_of_its_levers_or_is_left_to_people_on_purpose(
+    cls: FailureClass, library: Library
+) -> None:
+    """A class that names an acting lever has a runbook that uses one, and none that it does not name; the others page."""
+    mine = [r for r in library.runbooks.values() if r.failure_class == cls.id]
+    used = {s.lever for r in mine for s in r.steps} - {"page"}
+
+    assert mine
+    if cls.id in PAGE_ONLY:
+        assert used == set()
+        return
+    assert used & set(cls.levers)
+    assert used <= set(cls.levers), "a runbook moves a lever that the taxonomy does not name for its class"
+
+
+def test_every_lever_is_moved_by_some_runbook(library: Library) -> None:
+    """A lever that no runbook uses would never be tried by anybody."""
+    assert {s.lever for r in library.runbooks.values() for s in r.steps} == set(LEVERS)
+
+
+def test_every_class_is_answered_on_every_kind_of_target_that_an_alert_of_it_may_name(library: Library) -> None:
+    """Classes of infrastructure, operations and demand have a runbook for all five kinds, if only one that asks for the
+    label that is missing."""
     for cls in library.taxonomy.classes:
-        mine = [r for r in library.runbooks.values() if r.failure_class == cls.id]
-        assert mine
-        if cls.group != "engine" and cls.id != "unknown":
-            page = mine[0].steps[0]
-            assert [s.lever for s in mine[0].steps] == ["page"]
-            assert "Interlock does not act on this class yet" in page.parameters["summary"]
+        if cls.group == "engine":
+            continue
+        assert [k for k in TargetKind if library.pick(cls.id, k) is None] == [], cls.id
+
+
+def test_a_runbook_that_only_pages_tells_what_was_not_done(library: Library) -> None:
+    """An SRE reads plainly that nothing has happened by itself."""
+    for name, runbook in library.runbooks.items():
+        if {s.lever for s in runbook.steps} == {"page"}:
+            assert any(
+                w in runbook.steps[0].parameters["summary"] for w in ("nothing", "no weight", "not act", "restart the")
+            ), name
+
+
+def test_what_cannot_be_taken_back_waits_for_a_named_person(policy: Policy, library: Library) -> None:
+    """Resets and reboots never act unattended in the shipped policy, and no class that moves them is auto."""
+    assert not policy.for_lever("reset_gpu").unattended
+    assert not policy.for_lever("reboot_node").unattended
+    for runbook in library.runbooks.values():
+        if {"reset_gpu", "reboot_node"} & {s.lever for s in runbook.steps}:
+            assert policy.for_class(runbook.failure_class).mode == "ask"
+
+
+def test_every_lever_of_a_runbook_has_limits_of_its_own(policy: Policy) -> None:
+    """The defaults are for levers that nobody has thought about."""
+    assert set(policy.levers) == set(LEVERS) - {"page"}
+
+
+def test_a_step_that_is_slow_by_nature_has_the_time_that_it_needs(library: Library) -> None:
+    """Whatever replaces replicas waits minutes for a model to load, and never loses its lock to impatience."""
+    slow = {"rebalance_nodes", "restart_engine", "increase_capacity", "rollout_hotfix", "rollback_change"}
+    for name, runbook in library.runbooks.items():
+        for step in runbook.steps:
+            if step.lever in slow:
+                assert step.verify is not None
+                assert step.verify.deadline_s >= 600, name
+                assert step.verify.soak_s >= 20, name
 
 
 def test_every_acting_runbook_ends_with_people(library: Library) -> None:
@@ -65,12 +124,12 @@ def test_class_and_kind_pick_the_runbook(library: Library) -> None:
 
 @pytest.mark.parametrize("name", ["engine_hang.yaml", "engine_crash_endpoint.yaml", "engine_crash_service.yaml"])
 def test_the_demo_runbooks_need_no_prometheus(name: str, library: Library) -> None:
-    """Their indicators come from the proxy, the engines and real generations."""
+    """Their indicators come from the proxy, the engines, the control plane and real generations."""
     runbook = library.runbooks[name]
     used = {c.indicator for s in runbook.steps if s.verify for c in s.verify.criteria}
 
     for dialect in library.dialects.values():
-        assert {dialect.indicators[i].source for i in used} <= {"scrape", "probe"}
+        assert {dialect.indicators[i].source for i in used} <= {"scrape", "probe", "cluster"}
 
 
 def test_the_shipped_policy_is_careful(policy: Policy, library: Library) -> None:
@@ -127,7 +186,8 @@ def test_the_check_reports_several_broken_files_at_once(copy: Path) -> None:
 
 def test_a_class_without_a_runbook_is_found(copy: Path) -> None:
     """Every class must at least tell people."""
-    (copy / "runbooks" / "page_demand_surge.yaml").unlink()
+    for path in (copy / "runbooks").glob("demand_surge_*.yaml"):
+        path.unlink()
 
     assert any("no runbook for demand.surge" in line for line in check(copy))
 

@@ -109,13 +109,10 @@ def test_what_cannot_be_planned_only_pages_and_says_why(
 
 def test_a_class_without_levers_says_so_on_the_page(planned: Callable[..., Plan], detect: Detect) -> None:
     """An SRE reads plainly that nothing will happen by itself."""
-    made = planned(detect("GpuXid", {"xid": 79}, node="node-7", gpu="0"))
+    made = planned(detect("DatabaseDown", service="pool-a"))
 
     assert isinstance(made.steps[0].step, Page)
-    assert (
-        "infra.node_down on west/node/node-7/gpu/0: Interlock does not act on this class yet"
-        in made.steps[0].step.summary
-    )
+    assert "dep.upstream on west/service/pool-a: nothing of ours acts on this class" in made.steps[0].step.summary
     assert made.steps[0].domains == ()
 
 
@@ -128,7 +125,8 @@ def test_a_step_that_cannot_be_rendered_is_left_out_and_named(
     made = planned(detect("EngineExhausted", service="pool-a"), fleet=fleet.model_copy(update={"routes": routes}))
 
     assert [s.step.lever for s in made.steps] == ["reroute_traffic", "page"]
-    assert [s.id for s in made.steps] == ["2-reroute_traffic", "3-page"]
+    assert [s.id for s in made.steps] == ["3-reroute_traffic", "4-page"]
+    assert "left out: steps.1.with.pool: pool pool-a has no `workload` in the fleet" in made.why
     assert "left out: steps.0.with.tier: template '{{ tier_lowest }}': 'tier_lowest' is undefined" in made.why
 
 
@@ -210,7 +208,9 @@ def test_a_wrong_parameter_is_named(
         }
     )
 
-    steps, problems = planned_steps(runbook, detect("X", service="pool-a"), library=library, policy=policy, fleet=fleet)
+    steps, problems = planned_steps(
+        runbook, detect("X", service="pool-a"), library=library, policy=policy, fleet=fleet, now=NOW
+    )
 
     assert steps == []
     assert str(problems[0]).startswith(says)
@@ -233,7 +233,7 @@ def test_numbers_written_as_templates_become_numbers(
     )
 
     steps, _ = planned_steps(
-        runbook, detect("X", {"keep": 0.5}, service="pool-a"), library=library, policy=policy, fleet=fleet
+        runbook, detect("X", {"keep": 0.5}, service="pool-a"), library=library, policy=policy, fleet=fleet, now=NOW
     )
 
     assert isinstance(steps[0].step, RerouteTraffic)
