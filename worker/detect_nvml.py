@@ -11,12 +11,13 @@ from typing import Protocol
 
 from activities.adapters.nvml_quiet import BeingReset
 from activities.adapters.nvml_thread import in_thread
-from activities.errors import Permanent, PortError
+from activities.errors import PortError
 from runbooks.detection import Detection, Severity, Target
 from runbooks.gpus import GpuEvent, GpuHealth
 from runbooks.xid import Xid
 from worker.detect import Sink
 from worker.detect_nvml_book import NAME, Book
+from worker.detect_nvml_state import StateFile
 
 log = logging.getLogger("interlock.detect")
 SILENT = "NvmlSilent"
@@ -52,12 +53,16 @@ class NvmlDetector:
         read_s: float = 10.0,
         repeat_s: float = 15.0,
         clear_s: float = 15.0,
+        memory: StateFile | None = None,
     ) -> None:
         self._target = Target(cluster=cluster, node=node)
         self._nvml = nvml
         self._sink = sink
         self._period_s, self._read_s, self._repeat_s = period_s, read_s, repeat_s
         self._book = Book(cluster, node, xids, repeat_s=repeat_s, clear_s=clear_s)
+        self._memory = memory
+        if memory is not None:
+            memory.load(self._book)
         self._look = asyncio.Event()
         self._reading: asyncio.Task[tuple[GpuHealth, ...]] | None = None
         self._failed = 0
@@ -104,16 +109,17 @@ class NvmlDetector:
         await self._tell(self._book.reading(healths, datetime.now(UTC)))
 
     async def _listen(self) -> None:
+        said = ""
         while True:
             try:
                 async with contextlib.aclosing(self._nvml.events()) as events:
                     async for event in events:
                         await self._tell(self._book.event(event, datetime.now(UTC)))
                         self._look.set()  # what the event did to the GPU is known only by reading it
-            except Permanent as error:
-                log.warning("no events, health is read every %g s: %s", self._period_s, error)
             except PortError as error:
-                log.warning("the driver's events stopped, listening again: %s", error)
+                if str(error) != said:  # every few seconds the same would hide the rest of the log
+                    log.warning("no events, only health is read, every %g s: %s", self._period_s, error)
+                said = str(error)
             await asyncio.sleep(_AGAIN_S)
 
     async def _silent(self, why: str) -> None:
@@ -134,6 +140,8 @@ class NvmlDetector:
     async def _tell(self, news: list[Detection]) -> None:
         for detection in news:
             await self._sink(detection)
+        if news and self._memory is not None:
+            self._memory.save(self._book)  # only when something changed, and small: not worth a thread
 
     def _of_node(self, status: str, since: datetime, now: datetime, evidence: dict[str, float]) -> Detection:
         return Detection.model_validate(

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pydantic import BaseModel, ConfigDict
+
+from runbooks.base import Model, Time
 from runbooks.detection import Detection, Severity, Target
 from runbooks.facts import Known, Unknown
 from runbooks.gpus import EventKind, Finding, GpuEvent, GpuHealth, Recovery, clear, findings, recovered
@@ -34,17 +36,26 @@ Key = tuple[str, str, int | None]
 """GPU, alert, XID."""
 
 
-@dataclass
-class _Open:
+class OpenAlert(BaseModel):
     """One alert that is told and not resolved. `pids`: who must be gone before it is over; None: the GPU must be well."""
 
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
     severity: Severity
-    evidence: Mapping[str, float | bool | str]
-    started_at: datetime
-    observed_at: datetime
-    told_at: datetime | None = None
-    last_event_at: datetime | None = None
+    evidence: dict[str, float | bool | str]
+    started_at: Time
+    observed_at: Time
+    told_at: Time | None = None
+    last_event_at: Time | None = None
     pids: frozenset[int] | None = None
+    before_boot: bool = False
+
+
+class BookState(Model):
+    """What a detector must know again after its own end, or its node's: else nobody would take back what it told."""
+
+    boot: str
+    open: tuple[tuple[Key, OpenAlert], ...]
+    occurrences: tuple[tuple[str, int, tuple[Time, ...]], ...]
 
 
 class Book:
@@ -56,7 +67,7 @@ class Book:
         self._node = Target(cluster=cluster, node=node)
         self._xids = xids
         self._repeat, self._clear = timedelta(seconds=repeat_s), timedelta(seconds=clear_s)
-        self._open: dict[Key, _Open] = {}
+        self._open: dict[Key, OpenAlert] = {}
         self._streaks: dict[tuple[str, str], int] = {}
         self._last: dict[str, GpuHealth] = {}
         self._names: dict[str, str] = {}
@@ -111,25 +122,51 @@ class Book:
             open_.told_at = None  # another occurrence can be of another class: not held back as a repeat
         return self._due(now)
 
+    def state(self, boot: str) -> BookState:
+        """What must be known again. `boot`: the node's boot id."""
+        times = tuple((gpu, code, tuple(times)) for (gpu, code), times in self._xid_times.items())
+        return BookState(boot=boot, open=tuple(self._open.items()), occurrences=times)
+
+    def resume(self, state: BookState, boot: str) -> None:
+        """Goes on from there; with another boot id, what events told before is judged as before the node's restart."""
+        for key, open_ in state.open:
+            self._open[key] = open_.model_copy(update={"before_boot": open_.before_boot or state.boot != boot})
+        for gpu, code, times in state.occurrences:
+            self._xid_times[gpu, code] = list(times)
+
     def _happened(
         self, key: Key, severity: Severity, evidence: Mapping[str, float | bool | str], event: GpuEvent
-    ) -> _Open:
-        open_ = self._open.setdefault(key, _Open(severity, evidence, event.observed_at, event.observed_at))
-        open_.evidence, open_.observed_at, open_.last_event_at = evidence, event.observed_at, event.observed_at
+    ) -> OpenAlert:
+        open_ = self._open.setdefault(
+            key,
+            OpenAlert(
+                severity=severity, evidence=dict(evidence), started_at=event.observed_at, observed_at=event.observed_at
+            ),
+        )
+        open_.evidence, open_.observed_at, open_.last_event_at = dict(evidence), event.observed_at, event.observed_at
+        open_.before_boot = False
         return open_
 
     def _found(self, gpu: str, finding: Finding, health: GpuHealth) -> None:
         key = (gpu, finding.alert, None)
         open_ = self._open.setdefault(
-            key, _Open(finding.severity, finding.evidence, health.observed_at, health.observed_at)
+            key,
+            OpenAlert(
+                severity=finding.severity,
+                evidence=finding.evidence,
+                started_at=health.observed_at,
+                observed_at=health.observed_at,
+            ),
         )
-        if dict(open_.evidence) != finding.evidence and finding.alert == "GpuRecoveryWanted":
+        if open_.evidence != finding.evidence and finding.alert == "GpuRecoveryWanted":
             open_.told_at = None  # the driver wants something else now
         open_.evidence, open_.observed_at = finding.evidence, health.observed_at
 
-    def _over(self, key: Key, open_: _Open, health: GpuHealth, now: datetime) -> bool:
+    def _over(self, key: Key, open_: OpenAlert, health: GpuHealth, now: datetime) -> bool:
         if open_.last_event_at is None:
             return clear(health, key[1])
+        if open_.before_boot and isinstance(health.uuid, Known):  # a boot resets every GPU: what answers is a new start
+            return not (isinstance(health.recovery, Known) and health.recovery.value is not Recovery.NONE)
         if now - open_.last_event_at < self._clear:
             return False  # the driver may say what it wants only some time after the event
         if open_.pids is None:
@@ -183,7 +220,7 @@ class Book:
                 news.append(self._detection(key, open_, "firing", open_.observed_at))
         return news
 
-    def _detection(self, key: Key, open_: _Open, status: str, at: datetime) -> Detection:
+    def _detection(self, key: Key, open_: OpenAlert, status: str, at: datetime) -> Detection:
         gpu, alert, xid = key
         labels = {"node": self._node.node or "", "gpu": gpu} | ({} if xid is None else {"xid": str(xid)})
         return Detection.model_validate(
@@ -193,7 +230,7 @@ class Book:
                 "status": status,
                 "severity": open_.severity,
                 "labels": labels,  # alert, target and labels make the fingerprint: one per fault, over all repeats
-                "evidence": dict(open_.evidence),
+                "evidence": open_.evidence,
                 "started_at": open_.started_at,
                 "observed_at": at,
                 "detector": NAME,

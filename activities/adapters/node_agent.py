@@ -113,13 +113,7 @@ class NodeAgent:
 
     def boot_id(self) -> str:
         """The kernel's name for this boot. Permanent: it cannot be read."""
-        try:
-            found = self._boot_id_file.read_text().strip()
-        except OSError as error:
-            raise Permanent(f"{self.node}: {self._boot_id_file} cannot be read: {error.strerror}") from error
-        if not found:
-            raise Permanent(f"{self.node}: {self._boot_id_file} is empty")
-        return found
+        return read_boot_id(self._boot_id_file, self.node)
 
     @contextlib.asynccontextmanager
     async def _let_go(self, gpu: GpuHealth) -> AsyncIterator[None]:
@@ -160,6 +154,17 @@ class NodeAgent:
 
     async def _read(self, read: Callable[[], T]) -> T:
         return await in_thread(read, self._read_s, f"NVML on {self.node}")
+
+
+def read_boot_id(path: Path = BOOT_ID, node: str = "this node") -> str:
+    """The kernel's name for this boot. Permanent: it cannot be read."""
+    try:
+        found = path.read_text().strip()
+    except OSError as error:
+        raise Permanent(f"{node}: {path} cannot be read: {error.strerror}") from error
+    if not found:
+        raise Permanent(f"{node}: {path} is empty")
+    return found
 
 
 def _argv(template: Sequence[str], index: int, mode: str = "") -> list[str]:

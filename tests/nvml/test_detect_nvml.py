@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,13 +21,19 @@ from runbooks.xid import xid_table
 from tests.nvml.conftest import until
 from tests.nvml.standin import Node
 from worker.detect_nvml import NvmlDetector
+from worker.detect_nvml_state import StateFile
 
 NOT_SUPPORTED, DRIVER_NOT_LOADED = 3, 9
 
 
 @contextlib.asynccontextmanager
 async def detecting(
-    node: Node, nvml: Nvml | None = None, repeat_s: float = 60.0, clear_s: float = 0.3, read_s: float = 5.0
+    node: Node,
+    nvml: Nvml | None = None,
+    repeat_s: float = 60.0,
+    clear_s: float = 0.3,
+    read_s: float = 5.0,
+    memory: StateFile | None = None,
 ) -> AsyncIterator[list[Detection]]:
     """The detector at work, and what it says."""
     said: list[Detection] = []
@@ -35,10 +43,13 @@ async def detecting(
 
     detector = NvmlDetector(
         "west", "node-7", nvml or Nvml(host_pids=True), xid_table(), sink,
-        period_s=0.05, read_s=read_s, repeat_s=repeat_s, clear_s=clear_s,
+        period_s=0.05, read_s=read_s, repeat_s=repeat_s, clear_s=clear_s, memory=memory,
     )  # fmt: skip
+    earlier = len(node.registered)
     task = asyncio.create_task(detector.run())
-    await until(lambda: node.registered == ["0", "1"], 5, "listening")  # what the driver reports before is not heard
+    await until(
+        lambda: node.registered[-2:] == ["0", "1"], 5, "listening"
+    )  # what the driver reports before is not heard
     try:
         yield said
     finally:
@@ -235,3 +246,60 @@ async def test_a_node_without_nvml_ends_the_detector_with_the_sentence(node: Nod
 
     with pytest.raises(Permanent, match="kernel driver is not loaded"):
         await NvmlDetector("west", "node-7", Nvml(host_pids=True), xid_table(), sink).run()
+
+
+async def test_after_a_reboot_what_was_told_before_it_is_taken_back(node: Node, tmp_path: Path) -> None:
+    """The detector dies with its node. A boot resets every GPU: what answers and wants nothing is well, even where the
+    driver cannot say what it wants."""
+    file = tmp_path / "state" / "detector.json"
+    node.set(0, recovery_error=NOT_SUPPORTED)
+    async with detecting(node, memory=StateFile(file, "boot-1")) as before:
+        node.xid(0, 79)
+        await until(lambda: before, 2, "the XID")
+        node.set(0, lost=1)
+        await until(lambda: len(before) == 2, 2, "the loss")
+    async with detecting(node, memory=StateFile(file, "boot-1")) as restarted:
+        await asyncio.sleep(0.5)
+    node.set(0, recovery_error=NOT_SUPPORTED)
+    async with detecting(node, memory=StateFile(file, "boot-2")) as after:
+        await until(lambda: len(after) == 2, 5, "both taken back")
+
+    assert restarted == []  # still lost, told a moment ago
+    assert {(d.alert, d.status) for d in after} == {("GpuXid", "resolved"), ("GpuLost", "resolved")}
+    assert {d.key for d in after} == {d.key for d in before}
+    assert {d.started_at for d in after} == {d.started_at for d in before}
+
+
+async def test_the_same_xid_some_time_later_is_a_repeat_even_for_a_new_detector(node: Node, tmp_path: Path) -> None:
+    """Twice the same application fault is the GPU's: triage calls it another class."""
+    file = tmp_path / "detector.json"
+    async with detecting(node, memory=StateFile(file, "boot-1")) as first:
+        node.xid(0, 31)
+        await until(lambda: first, 2, "the XID")
+    kept = json.loads(file.read_text())
+    assert [(gpu, code, len(times)) for gpu, code, times in kept["occurrences"]] == [("0", 31, 1)]
+    kept["occurrences"] = [["0", 31, [(datetime.now(UTC) - timedelta(hours=12)).isoformat()]]]
+    file.write_text(json.dumps(kept))
+    async with detecting(node, memory=StateFile(file, "boot-1")) as second:
+        node.xid(0, 31)
+        await until(lambda: any(d.evidence["repeats"] == 2 for d in second), 2, "the repeat")
+
+    taxonomy = load_library().taxonomy
+    repeat = next(d for d in second if d.evidence["repeats"] == 2)
+    assert classify([first[0]], taxonomy).failure_class == "infra.gpu_app_fault"
+    assert classify([repeat], taxonomy).failure_class == "infra.gpu_fault"
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"boot": "x"}'])
+async def test_a_broken_memory_does_not_stop_detection(
+    node: Node, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said in the log, and written anew."""
+    file = tmp_path / "detector.json"
+    file.write_text(text)
+    async with detecting(node, memory=StateFile(file, "boot-1")) as said:
+        node.set(0, recovery=1)
+        await until(lambda: said, 5, "the wish")
+
+    assert "is not a detector's state" in caplog.text
+    assert "GpuRecoveryWanted" in file.read_text()

@@ -94,6 +94,7 @@ async def test_a_gpus_fault_becomes_the_case_of_that_gpu_and_ends_when_it_was_re
     ):  # fmt: skip
         node.set(1, recovery=1)
         wish = await told(env.client, "GpuRecoveryWanted", "firing", 30)
+        await until(lambda: node.registered == ["0", "1"], 10, "listening")
         node.xid(1, 95)
         xid = await told(env.client, "GpuXid", "firing", 5)
         node.set(1)

@@ -31,6 +31,12 @@ Lock = Annotated[
         help="With --nvml: lock files shared with this node's worker, so that both let go of a GPU for its reset."
     ),
 ]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --nvml: a file that outlives a reboot, so that what was told before it is taken back after it."
+    ),
+]
 
 
 @app.command()
@@ -41,10 +47,11 @@ def detect(
     node: Node = "",
     cluster: Cluster = "",
     lock: Lock = None,
+    state: State = None,
 ) -> None:
     """Ask every endpoint of the fleet for a token (or, with --nvml, this node's GPUs how they are), for ever, and tell the
     intake what that proves."""
-    target = _target(nvml, node, cluster, lock)
+    target = _target(nvml, node, cluster, lock or state)
     settings = load()
     token = settings.intake.bearer()
     if token is None:
@@ -54,7 +61,7 @@ def detect(
     secret = token.get_secret_value()
     try:
         if target is not None:
-            asyncio.run(run_nvml_detector(target, settings, secret, period_s, lock))
+            asyncio.run(run_nvml_detector(target, settings, secret, period_s, lock, state))
         else:
             from worker.doors import fleet_of  # here: it loads what `interlock approve` must not pay for
 
@@ -63,11 +70,11 @@ def detect(
         raise typer.Exit(130) from None
 
 
-def _target(nvml: bool, node: str, cluster: str, lock: Path | None) -> Target | None:
+def _target(nvml: bool, node: str, cluster: str, file: Path | None) -> Target | None:
     """The node to watch, or None for the fleet. A usage error when the options do not fit each other."""
     if not nvml:
-        if node or cluster or lock:
-            raise typer.BadParameter("--node, --cluster and --lock go with --nvml")
+        if node or cluster or file:
+            raise typer.BadParameter("--node, --cluster, --lock and --state go with --nvml")
         return None
     if not (node and cluster):
         raise typer.BadParameter("--nvml needs --node and --cluster: a detection must say which node it is about")
@@ -93,19 +100,29 @@ async def run_detector(
 
 
 async def run_nvml_detector(
-    target: Target, settings: Settings, token: str, period_s: float = 1.0, lock: Path | None = None
+    target: Target,
+    settings: Settings,
+    token: str,
+    period_s: float = 1.0,
+    lock: Path | None = None,
+    state: Path | None = None,
 ) -> None:
     """The same for the GPUs of this machine. PortError in one sentence when there is no NVML here."""
+    from activities.adapters.node_agent import read_boot_id
     from activities.adapters.nvml import Nvml  # here: other machines have no use for it
     from activities.adapters.nvml_quiet import Quiet
     from runbooks.xid import xid_table
     from worker.detect_nvml import NvmlDetector
+    from worker.detect_nvml_state import StateFile
 
     xids = xid_table(settings.catalog_dir)
     watched = Nvml(Quiet(lock) if lock is not None else None)
+    memory = StateFile(state, read_boot_id()) if state is not None else None
     async with httpx.AsyncClient(trust_env=False) as http:
         sink = IntakeSink(settings.api_url, token, http)
-        detector = NvmlDetector(target.cluster, target.node or "", watched, xids, sink, period_s=period_s)
+        detector = NvmlDetector(
+            target.cluster, target.node or "", watched, xids, sink, period_s=period_s, memory=memory
+        )
         sending = asyncio.create_task(sink.run())
         detecting = asyncio.create_task(detector.run())
         try:
