@@ -23,6 +23,7 @@ MANAGER = "interlock"
 """Our field manager: who owns the fields that we set."""
 LARGEST_BODY = 32 * 2**20
 """Bytes. A list comes in pages, so nothing of ours is near it."""
+LARGEST_ERROR = 2**16
 PAGE = 500
 _JSON, _JSON_PATCH = "application/json", "application/json-patch+json"
 _MERGE, _APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
@@ -203,7 +204,7 @@ class KubeApi:
                 if response.status_code == 401 and not last and self._access.token.renew():
                     continue
                 if not response.is_success:
-                    raw = await self._bounded(call, response)
+                    raw = await _beginning(response)
                     raise fault(call, response.status_code, raw, response.headers.get("retry-after", ""))
                 yield response
                 return
@@ -218,3 +219,13 @@ class KubeApi:
                 kind = Ambiguous if call.writes else Permanent
                 raise kind(f"{call.what}: the answer is larger than {self._largest} bytes")
         return bytes(raw)
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    """Of an error's body: what is longer says nothing more."""
+    raw = b""
+    async for part in response.aiter_bytes():
+        raw += part
+        if len(raw) > LARGEST_ERROR:
+            break
+    return raw[:LARGEST_ERROR]
