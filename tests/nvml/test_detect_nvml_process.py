@@ -18,7 +18,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from runbooks.detection import TASK_QUEUE
 from tests.nvml.conftest import until
-from tests.nvml.standin import Node
+from tests.nvml.standin import SONAME, Node
 from tests.worker.conftest import PagedPeople, RecordingRemediation, dev_server, recorder_write, serve
 from worker.intake import IntakeDeps, build_intake
 from worker.settings import IntakeSettings
@@ -119,9 +119,14 @@ async def test_a_gpus_fault_becomes_the_case_of_that_gpu_and_ends_when_it_was_re
         (("--node", "node-7"), 2, "go with --nvml"),
     ],
 )
-async def test_what_is_missing_is_said_in_one_sentence(arguments: tuple[str, ...], status: int, sentence: str) -> None:
+async def test_what_is_missing_is_said_in_one_sentence(
+    tmp_path: Path, arguments: tuple[str, ...], status: int, sentence: str
+) -> None:
     """The library, or an option: no traceback, and a status that is not 0."""
-    async with command(*arguments, INTERLOCK_INTAKE__TOKEN="t0ken", COLUMNS="200") as child:
+    (tmp_path / SONAME).touch()  # no library, even where the machine has one
+    async with command(
+        *arguments, INTERLOCK_INTAKE__TOKEN="t0ken", COLUMNS="200", LD_LIBRARY_PATH=str(tmp_path)
+    ) as child:
         _, said = await asyncio.wait_for(child.communicate(), 60)
 
     text = said.decode()

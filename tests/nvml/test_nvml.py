@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes.util
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from activities.errors import Permanent, Refused, Retryable
 from runbooks.facts import Known, Unknown
 from runbooks.gpus import EventKind, GpuEvent, GpuHealth, Recovery, RemappedRows, clear, findings, recovered, worst
 from tests.nvml.conftest import until
-from tests.nvml.standin import Node, build
+from tests.nvml.standin import SONAME, Node, build
 
 NOT_SUPPORTED, NO_PERMISSION, RESET_REQUIRED, DRIVER_NOT_LOADED = 3, 4, 16, 9
 
@@ -164,9 +165,14 @@ def ask_in_a_child(**environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_without_the_library_there_is_one_sentence_that_names_it_and_the_fix() -> None:
-    """This machine has no GPU and no driver."""
-    (said,) = ask_in_a_child()
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_the_library_there_is_one_sentence_that_names_it_and_the_fix(tmp_path: Path, broken: bool) -> None:
+    """None at all, or a file that is no library."""
+    if not broken and ctypes.util.find_library("nvidia-ml"):
+        pytest.skip("this machine has NVIDIA's driver: that it is missing cannot be tried here")
+    if broken:
+        (tmp_path / SONAME).touch()
+    (said,) = ask_in_a_child(LD_LIBRARY_PATH=str(tmp_path))
 
     assert said.startswith("Permanent libnvidia-ml.so.1 (NVML, a part of NVIDIA's driver) is not on this machine:")
     assert "install the driver" in said
