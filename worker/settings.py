@@ -162,11 +162,22 @@ class KubernetesSettings(_Part):
 class NodeSettings(_Part):
     """What a node's own worker runs, as argv: never a shell."""
 
-    reset_argv: tuple[str, ...] = ("nvidia-smi", "--gpu-reset", "-i")
+    reset_argv: tuple[str, ...] = Field(
+        default=("nvidia-smi", "--gpu-reset", "-i", "{index}"), description="{index} becomes the GPU's."
+    )
     reboot_argv: tuple[str, ...] = ("systemctl", "reboot")
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
     publish_s: float = Field(default=10.0, gt=0, description="How often GPU health is published on the Node, seconds.")
-    bmc_token_file: Path | None = Field(default=None, description="Token for the Redfish services of `nodes.*.bmc`.")
+    lock: Path | None = Field(
+        default=None,
+        description="Path without suffix that all Interlock processes of the node share, e.g. /run/interlock/nvml.",
+    )
+    boot_wait_s: float = Field(
+        default=240.0, gt=0, le=280, description="How long the next boot is waited for, seconds."
+    )
+    bmc_system: str = Field(default="1", description="Id or path of the node's computer system in its Redfish service.")
+    bmc_reset: Literal["GracefulRestart", "ForceRestart"] = "ForceRestart"
+    bmc_token_file: Path | None = Field(default=None, description="File with the X-Auth-Token of the Redfish service.")
 
 
 class Settings(BaseSettings):
