@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from activities.errors import PortError
-from activities.ports import Metrics, Prober, Snapshot
+from activities.ports import Cluster, Metrics, Prober, Snapshot
 from runbooks.detection import Detection, Target, TargetKind
 from runbooks.facts import FaultNow, Known, PoolState, Unknown
-from runbooks.fleet import Dependency
+from runbooks.fleet import Dependency, Fleet
 from runbooks.plan import IndicatorQuery, PlannedStep
 from runbooks.schema import Criterion
 
@@ -46,7 +46,18 @@ def good(criterion: Criterion, value: float) -> bool:
 class Gatherer:
     """Reads the facts that more than one activity needs."""
 
-    def __init__(self, metrics: Metrics, prober: Prober, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        prober: Prober,
+        clock: Clock = utc_now,
+        *,
+        fleet: Fleet | None = None,
+        cluster: Cluster | None = None,
+    ) -> None:
+        """`fleet` with `cluster`: replicas come and go there, and an address that no replica has is no sick endpoint."""
+        self._fleet = fleet
+        self._cluster = cluster
         self._metrics = metrics
         self._prober = prober
         self._clock = clock
@@ -105,6 +116,8 @@ class Gatherer:
             if isinstance(generation, Unknown):
                 return generation
             g = generation.value
+            if not g.ok and (gone := await self._left(target)) is not None:
+                return gone
             detail = (
                 f"{target.endpoint} gave {g.tokens} token(s) in {g.seconds:.1f} s"
                 if g.ok
@@ -134,6 +147,17 @@ class Gatherer:
                 value=FaultNow(holds=pool.answering < pool.in_rotation, detail=detail), observed_at=state.observed_at
             )
         return Unknown(why=f"nothing measures a {target.kind} yet")
+
+    async def _left(self, target: Target) -> Known[FaultNow] | None:
+        """For a silent address of a pool that a cluster runs: known to be gone when no replica has it any more."""
+        pool = self._fleet.pool(target.service or "") if self._fleet is not None else None
+        if self._cluster is None or pool is None or pool.workload is None:
+            return None
+        seen = await known(self._cluster.read(target.domain), 4, self._clock)
+        if isinstance(seen, Unknown) or any(p.address == target.endpoint for p in seen.value.state.pods.values()):
+            return None  # not known to be gone: what the generation says counts
+        detail = f"no replica of {pool.name} is at {target.endpoint} any more"
+        return Known(value=FaultNow(holds=False, detail=detail), observed_at=seen.value.observed_at)
 
     async def _by_criterion(self, criterion: Criterion, indicator: IndicatorQuery) -> Known[FaultNow] | Unknown:
         samples = await known(self._metrics.sample([indicator]), 4, self._clock)

@@ -85,7 +85,7 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
         parts.fleet, prober, prometheus, parts.envoy_admin, http, source=source, watcher=watcher,
         declared=traffic.read, cluster=parts.cluster, probe_timeout_s=parts.probe_timeout_s,
     )  # fmt: skip
-    gatherer = Gatherer(metrics, WatchedProber(prober, watcher))
+    gatherer = Gatherer(metrics, WatchedProber(prober, watcher), fleet=parts.fleet, cluster=parts.cluster)
     guard = GuardClient(parts.client, parts.task_queue)
     triage = TriageActivities(parts.library, parts.policy, parts.fleet)
     safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet, parts.journal, parts.cluster)
