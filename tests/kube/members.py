@@ -65,7 +65,8 @@ class Members:
         return {a for a, to in self._told.items() if to == "in" and self._slots[a] == pool}
 
     def _saw(self, kind: str, event: Event) -> None:
-        if kind != "pods":
+        # A pod of no pool is no member: a check of a node under load serves nobody.
+        if kind != "pods" or not pool_of(event.thing):
             return
         uid, address = event.thing["metadata"]["uid"], address_of(event.thing)
         if event.kind != "DELETED" and address is not None and pod_serves(event.thing):
