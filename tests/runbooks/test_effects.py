@@ -176,3 +176,54 @@ def test_better_is_always_proven(rows: list[tuple[float, float | None, float | N
         soak = [value for when, value in mine if when >= newest - timedelta(seconds=6)]
         assert all(value is not None and good(value) for value in soak)
         assert len({when for when, _ in mine}) >= 3
+
+
+SERVING = Verify(
+    criteria=(
+        Criterion(indicator="route_generation", above=1.0),
+        Criterion(indicator="node_replicas_serving", above=1.0),
+        Criterion(indicator="replicas_left", below=0),
+    ),
+    soak_s=6,
+    deadline_s=45,
+    every_s=2,
+)
+
+
+def drained(serving: float, left: float, exact: tuple[str, ...], **baseline: float) -> str:
+    """What is said of one eviction on the way, with these steady readings after it."""
+    samples = [
+        *readings("route_generation", 1, 1, 1, 1),
+        *readings("node_replicas_serving", *[serving] * 4),
+        *readings("replicas_left", *[left] * 4),
+    ]
+    start = {"route_generation": 0.0, "node_replicas_serving": 1.0, "replicas_left": 3.0, **baseline}
+    return judge_effect(SERVING, samples, SINCE, at(10), start, exact).outcome
+
+
+COUNTED = ("node_replicas_serving", "replicas_left")
+
+
+def test_what_is_counted_has_no_noise() -> None:
+    """Nine of ten replicas is a replica too few, not the noise of a short window."""
+    assert drained(0.9, 3, COUNTED) == "pending"
+    assert drained(1.0, 3, COUNTED) == "better"
+    assert drained(0.9, 3, exact=()) == "better"
+
+
+def test_what_is_counted_may_stay_as_bad_as_it_was_and_no_worse() -> None:
+    """Of a dead node two replicas of three serve when its first is evicted: two must go on serving, not one."""
+    assert drained(2 / 3, 3, COUNTED, node_replicas_serving=2 / 3) == "better"
+    assert drained(1 / 3, 3, COUNTED, node_replicas_serving=2 / 3) == "pending"
+    assert drained(1.0, 4, COUNTED) == "pending"
+
+
+def test_the_last_increment_must_reach_the_aim_itself() -> None:
+    """Without a baseline: everything serves elsewhere, and nothing is left."""
+    samples = [
+        *readings("route_generation", 1, 1, 1, 1),
+        *readings("node_replicas_serving", *[2 / 3] * 4),
+        *readings("replicas_left", *[0.0] * 4),
+    ]
+
+    assert judge_effect(SERVING, samples, SINCE, at(10), None, COUNTED).outcome == "pending"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
+from runbooks.change import GONE, CannotPlan, Change, NothingToDo, Receipt
 from runbooks.facts import Settings
 from runbooks.planning import merged, plan_restore
 
@@ -124,3 +125,84 @@ def test_weights_keep_their_sum_all_the_way_back(pairs: list[tuple[int, int]], r
         passed = share
 
     assert now == before
+
+
+def test_what_cannot_be_put_back_is_left_out_and_the_rest_goes_back() -> None:
+    """A drain: the cordon is taken away, the pods that were evicted live elsewhere under other names."""
+    before: Settings = {"cordon/n1": "off", "pod/big/big-0": "uid-0"}
+    after: Settings = {"cordon/n1": "on", "pod/big/big-0": GONE}
+
+    found = plan_restore(before, {"cordon/n1": "on"}, after, 1.0)
+
+    assert isinstance(found, Change)
+    assert (found.before, found.after) == ({"cordon/n1": "on"}, {"cordon/n1": "off"})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"pod/big/big-0": "uid-0"}, {"pod/big/big-0": GONE}),
+        ({"boot/n1": "boot-1"}, {"boot/n1": GONE}),
+        ({"gpu/n1/0": 3}, {"gpu/n1/0": 4}),
+    ],
+    ids=["pod", "boot", "gpu"],
+)
+def test_there_is_no_way_back_from_an_eviction_a_reboot_or_a_reset(before: Settings, after: Settings) -> None:
+    """And waiting does not make one."""
+    found = plan_restore(before, {}, after, 1.0)
+
+    assert isinstance(found, CannotPlan)
+    assert found.lasting
+    assert "nothing of it can be put back" in found.why
+
+
+FROZEN: Settings = {"paused/big": "on", "paused/small": "on", "autoscale/big": "off"}
+FREE: Settings = {"paused/big": "off", "paused/small": "off", "autoscale/big": "on"}
+
+
+def test_a_freeze_lets_go_exactly_what_it_froze() -> None:
+    """What was paused before is not in the receipt, and stays paused."""
+    found = plan_restore(FREE, {**FROZEN, "paused/other": "on"}, FROZEN, 1.0)
+
+    assert isinstance(found, Change)
+    assert found.after == FREE
+
+
+def test_what_was_thawed_already_is_neither_frozen_nor_thawed_again() -> None:
+    """The case's own rollback has let one pool go; the rest of the freeze ends without it."""
+    found = plan_restore(FREE, {**FROZEN, "paused/big": "off"}, FROZEN, 1.0)
+    all_gone = plan_restore(FREE, FREE, FROZEN, 1.0)
+
+    assert isinstance(found, Change)
+    assert found.after == {"paused/small": "off", "autoscale/big": "on"}
+    assert isinstance(all_gone, NothingToDo)
+
+
+def test_only_a_freeze_may_have_been_lifted_by_somebody_else() -> None:
+    """A cordon that somebody took away before us is a change by somebody else: people look at it."""
+    found = plan_restore({"cordon/n1": "off"}, {"cordon/n1": "off"}, {"cordon/n1": "on"}, 1.0)
+
+    assert isinstance(found, CannotPlan)
+    assert "changed by somebody else since" in found.why
+
+
+def test_capacity_goes_down_by_the_ramp() -> None:
+    """From five to three: one less at half of the way, then the other."""
+    half = plan_restore({"replicas/big": 3}, {"replicas/big": 5}, {"replicas/big": 5}, 0.5)
+    whole = plan_restore({"replicas/big": 3}, {"replicas/big": 4}, {"replicas/big": 5}, 1.0, passed=0.5)
+
+    assert isinstance(half, Change)
+    assert isinstance(whole, Change)
+    assert (half.after, whole.after) == ({"replicas/big": 4}, {"replicas/big": 3})
+
+
+def test_a_version_goes_back_to_the_recorded_one_as_a_whole() -> None:
+    """Two rings of a hotfix are one way back."""
+    first = _receipt({"image/big": "v1"}, {"image/big": "v2"})
+    second = _receipt({"image/small": "v1"}, {"image/small": "v2"})
+
+    before, after = merged([first, second])
+    found = plan_restore(before, {**after, "image/other": "v9"}, after, 1.0)
+
+    assert isinstance(found, Change)
+    assert found.after == {"image/big": "v1", "image/small": "v1"}
