@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from activities.adapters.kube_api import KubeApi
 from activities.adapters.kube_errors import Conflict, Json, NotFound
 from activities.adapters.kube_rules import Mark, fenced
-from activities.errors import Permanent
+from activities.errors import Ambiguous, Permanent, Retryable
 from runbooks.change import Permit
 
 ROLE = "fence.yaml"
@@ -47,6 +47,11 @@ class KubeFence:
                 if last:
                     raise
                 continue
+            except Ambiguous as error:
+                # Only the fence may stand: nothing of the change does, and the same permit goes through it again.
+                raise Retryable(
+                    f"whether the fence was raised is not known, and nothing else was written: {error}"
+                ) from error
             return fresh
         raise AssertionError("unreachable")
 
