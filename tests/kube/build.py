@@ -66,6 +66,8 @@ def binaries() -> Path:
             print("another build of the Kubernetes control plane runs; waiting for it …", flush=True)
             _locked(lock.fileno(), wait=True)
         if not place.is_dir():
+            for left in place.parent.glob(".build-*"):  # of a build that was killed; nobody else builds now
+                shutil.rmtree(left)
             # Built beside and renamed: a build that dies leaves nothing that looks finished.
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".build-") as fresh:
                 _build(program, Path(fresh) / "out")
@@ -97,13 +99,22 @@ def _build(program: str, out: Path) -> None:
 def _go(program: str, *arguments: str) -> str:
     # No cgo: the binaries then run on any Linux of this architecture, and no C compiler is needed.
     environment = {**os.environ, "CGO_ENABLED": "0"}
-    done = subprocess.run([program, *arguments], cwd=MODULE, env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        said = "\n".join(done.stderr.strip().splitlines()[-20:])
+    began = time.monotonic()
+    child = subprocess.Popen(
+        [program, *arguments], cwd=MODULE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while True:
+        try:
+            found, errors = child.communicate(timeout=60)
+            break
+        except subprocess.TimeoutExpired:
+            print(f"… still building after {time.monotonic() - began:.0f} s", flush=True)
+    if child.returncode != 0:
+        said = "\n".join(errors.strip().splitlines()[-20:])
         if "requires go >=" in said:
             raise MissingGo(f"this Go is too old for the Kubernetes control plane ({said.splitlines()[-1]}): {HOW}")
-        raise BuildFailed(f"go {arguments[0]} failed with status {done.returncode}:\n{said}")
-    return done.stdout
+        raise BuildFailed(f"go {arguments[0]} failed with status {child.returncode}:\n{said}")
+    return found
 
 
 def _locked(fd: int, *, wait: bool) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from activities.adapters.kube_try import POOL
 from tests.kube.addresses import Range
 from tests.kube.control_plane import ControlPlane
 from tests.kube.engine_probe import EngineProbe
@@ -65,10 +66,7 @@ class Kubelet:
 
     def stop(self) -> None:
         """Ends all processes. Raises what went wrong in the background."""
-        try:
-            self.loop.call(self._close())
-        finally:
-            self.loop.stop()
+        self.loop.stop(self._close())
 
     def pods(self, pool: str | None = None, node: str | None = None) -> list[PodRun]:
         """The pods that it runs now, by name."""
@@ -158,9 +156,6 @@ class Kubelet:
         await asyncio.wait_for(synced.wait(), 30)
 
     async def _close(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for run in self.runs.values():
             run.kill()
         await self._probe.close()
@@ -209,6 +204,6 @@ class Kubelet:
 
 
 def pool_name(event: Event) -> str:
-    """The label `app`, or the pod's own name for one without."""
+    """The label `app`, else the pool that a check replica is one of, else the pod's own name."""
     labels = event.thing["metadata"].get("labels", {})
-    return str(labels.get("app") or event.thing["metadata"]["name"])
+    return str(labels.get("app") or labels.get(POOL) or event.thing["metadata"]["name"])

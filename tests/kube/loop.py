@@ -41,12 +41,15 @@ class LoopThread:
         task.add_done_callback(self._done)
         return task
 
-    def stop(self) -> None:
-        """Cancel all tasks and end the thread. Raises the first failure of a background task."""
-        self.call(self._cancel_all())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
-        self.loop.close()
+    def stop(self, last: Coroutine[Any, Any, None]) -> None:
+        """Cancel all tasks, run `last` when they have ended, end the thread. Raises the first failure of a task."""
+        try:
+            self.call(self._cancel_all())
+            self.call(last)
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(10)
+            self.loop.close()
         if self._failures:
             raise self._failures[0]
 
@@ -56,7 +59,6 @@ class LoopThread:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.loop.shutdown_asyncgens()
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

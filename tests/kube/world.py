@@ -45,10 +45,7 @@ class World:
 
     def stop(self) -> None:
         """Ends the watches."""
-        try:
-            self.loop.call(self._client.aclose())
-        finally:
-            self.loop.stop()
+        self.loop.stop(self._client.aclose())
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """From now on, and not before what is known already: look at `pods` and `budgets` within the call."""
