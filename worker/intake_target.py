@@ -1,4 +1,8 @@
-"""Which target an alert's labels name. The names are settings; the fleet knows which pool and cluster an address is in."""
+"""Which target an alert's labels name. The names are settings; the fleet knows what an address, a node or a Deployment is of.
+
+What Prometheus finds in Kubernetes carries the `service` and `instance` of the exporter that was scraped, beside the
+`node`, `gpu` or `deployment` that the alert is about: a service that is no pool of the fleet is not ours then.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +34,23 @@ def target_of(labels: Mapping[str, str], settings: IntakeSettings, fleet: Fleet 
     endpoint = next(filter(None, (_address(labels.get(key, "")) for key in settings.endpoint_labels)), None)
     node = _first(labels, settings.node_labels)
     gpu = _first(labels, settings.gpu_labels)
-    if not any((cluster, service, endpoint, node, gpu)):
+    deployed = _deployed(labels, fleet)
+    if not any((cluster, service, endpoint, node, gpu, deployed)):
         names = (*settings.cluster_labels, *settings.service_labels, *settings.endpoint_labels, *settings.node_labels)
         raise Bad("labels", f"no label names a target: add one of {', '.join(names)} to the rule")
     pools = fleet.pools if fleet else ()
-    if endpoint is not None and service is None:
-        service = next((p.name for p in pools if any(e.address == endpoint for e in p.endpoints)), None)
+    if fleet is not None and fleet.pool(service or "") is None:
+        here = next((p.name for p in pools if any(e.address == endpoint for e in p.endpoints)), None)
+        if here is not None:
+            service = here  # a Kubernetes Service may have another name than the pool that it scrapes
+        elif deployed is not None:
+            service, endpoint, node, gpu = deployed, None, None, None
+        elif service is not None and (node or gpu):
+            service, endpoint = None, None
     if cluster is None and service is not None:
         cluster = next((p.cluster for p in pools if p.name == service), None)
+    if cluster is None and node is not None and fleet is not None:
+        cluster = next((n.cluster for n in fleet.nodes if n.name == node), None)
     if service is None and (node is not None or gpu is not None):
         endpoint = None  # `instance` of an exporter, not of an engine: the alert is about the node
     if gpu is not None and node is None:
@@ -52,6 +65,15 @@ def target_of(labels: Mapping[str, str], settings: IntakeSettings, fleet: Fleet 
     except ValidationError as error:
         field, sentence = first_error(error, "target")
         raise Bad(f"labels ({field})", sentence) from None
+
+
+def _deployed(labels: Mapping[str, str], fleet: Fleet | None) -> str | None:
+    """The pool that a Deployment runs, by its labels `namespace` and `deployment` as kube-state-metrics gives them."""
+    wanted = (labels.get("namespace", ""), labels.get("deployment", ""))
+    for pool in fleet.pools if fleet else ():
+        if pool.workload is not None and (pool.workload.namespace, pool.workload.deployment) == wanted:
+            return pool.name
+    return None
 
 
 def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str | None:

@@ -25,8 +25,10 @@ FLEET = Fleet.model_validate(
                 "dialect": "vllm",
                 "endpoints": [{"address": "10.0.0.1:8000"}],
                 "tokens_per_second": 100.0,
+                "workload": {"namespace": "models", "deployment": "chat-a", "replicas": 1},
             }
         ],
+        "nodes": [{"name": "gpu-7", "cluster": "eu1", "pools": ["pool-a"], "gpus": 8}],
     }
 )
 
@@ -74,6 +76,14 @@ async def test_an_alert_becomes_a_detection_of_its_target() -> None:
     assert found.received_at == NOW
 
 
+EXPORTER = {
+    "service": "kube-state-metrics",
+    "endpoint": "http",
+    "instance": "10.0.0.3:8080",
+    "job": "kube-state-metrics",
+}
+
+
 @pytest.mark.parametrize(
     ("labels", "target"),
     [
@@ -88,6 +98,19 @@ async def test_an_alert_becomes_a_detection_of_its_target() -> None:
         ({"service": "", "Hostname": "n1", "gpu": "3", "instance": "10.0.0.7:9400"}, "eu1/node/n1/gpu/3"),
         ({"service": "", "kubernetes_node": "n1", "instance": "10.0.0.7:9100"}, "eu1/node/n1"),
         ({"service": ""}, "eu1"),
+        # As kube-prometheus has them: `service`, `instance` and `endpoint` are those of the exporter.
+        ({**EXPORTER, "cluster": "", "node": "gpu-7", "condition": "Ready"}, "eu1/node/gpu-7"),
+        ({**EXPORTER, "service": "nvidia-dcgm-exporter", "Hostname": "gpu-7", "gpu": "3"}, "eu1/node/gpu-7/gpu/3"),
+        ({**EXPORTER, "cluster": "", "namespace": "models", "deployment": "chat-a"}, "eu1/service/pool-a"),
+        ({**EXPORTER, "node": "gpu-7", "namespace": "models", "deployment": "chat-a"}, "eu1/service/pool-a"),
+        (
+            {"service": "chat-svc", "endpoint": "http", "instance": "10.0.0.1:8000", "node": "gpu-7"},
+            "eu1/service/pool-a/endpoint/10.0.0.1:8000",
+        ),
+        (
+            {**EXPORTER, "namespace": "other", "deployment": "chat-a"},
+            "eu1/service/kube-state-metrics/endpoint/10.0.0.3:8080",
+        ),
     ],
 )
 def test_labels_name_the_target(labels: dict[str, str], target: str) -> None:
