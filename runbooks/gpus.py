@@ -106,7 +106,7 @@ _WISHES: dict[Recovery, tuple[str, str]] = {
     Recovery.OTHER: (UNKNOWN, "page"),
 }
 _HELD_BY_HARDWARE = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown")
-ALERTS = ("GpuLost", "GpuRecoveryWanted", "GpuRowRemapFailure", "GpuRowRemapPending", "GpuEccUncorrected",
+ALERTS = ("GpuLost", "GpuUnreadable", "GpuRecoveryWanted", "GpuRowRemapFailure", "GpuRowRemapPending", "GpuEccUncorrected",
           "GpuNvlinkDown", "GpuThrottled")  # fmt: skip
 """Every alert that a reading can raise, the gravest first."""
 
@@ -116,11 +116,24 @@ def findings(health: GpuHealth) -> tuple[Finding, ...]:
     if health.lost:
         lost = "the GPU is off the bus: nothing but a reboot of its node is known to bring it back"
         return (_finding(health, "GpuLost", NODE_DOWN, "reboot_node", Severity.CRITICAL, lost, {"lost": True}),)
+    if unreadable(health):
+        silent = f"the driver answers nothing about this GPU: {why_unread(health)}"
+        return (_finding(health, "GpuUnreadable", UNKNOWN, "page", Severity.CRITICAL, silent, {"readable": False}, 3),)
     return (*_wish(health), *_memory(health), *_around(health))
 
 
+def unreadable(health: GpuHealth) -> bool:
+    """True when it is there, and the driver says neither who it is nor what it wants: neither sick nor well."""
+    return not health.lost and isinstance(health.uuid, Unknown) and isinstance(health.recovery, Unknown)
+
+
+def why_unread(health: GpuHealth) -> str:
+    """The driver's reason for saying nothing; "" when it says something."""
+    return health.uuid.why if isinstance(health.uuid, Unknown) else ""
+
+
 def worst(health: GpuHealth) -> Finding | None:
-    """The finding that decides what to do first, or None when nothing is seen to be wrong."""
+    """The finding that decides what to do first. None: nothing is seen to be wrong, which is not yet well (`recovered`)."""
     return next(iter(findings(health)), None)
 
 
@@ -128,7 +141,7 @@ def clear(health: GpuHealth, alert: str) -> bool:
     """True when the reading proves that this alert of an earlier one no longer holds. Unknown proves nothing."""
     if health.lost:
         return False
-    if alert == "GpuLost":
+    if alert in ("GpuLost", "GpuUnreadable"):
         return isinstance(health.uuid, Known)  # it answers again; what it still needs is a finding of its own
     proof: Mapping[str, object] = {
         "GpuRecoveryWanted": health.recovery,

@@ -61,6 +61,7 @@ class NvmlDetector:
         self._period_s, self._read_s, self._repeat_s = period_s, read_s, repeat_s
         self._book = Book(cluster, node, xids, repeat_s=repeat_s, clear_s=clear_s)
         self._memory = memory
+        self._saving = asyncio.Lock()
         if memory is not None:
             memory.load(self._book)
         self._look = asyncio.Event()
@@ -141,7 +142,8 @@ class NvmlDetector:
         for detection in news:
             await self._sink(detection)
         if news and self._memory is not None:
-            self._memory.save(self._book)  # only when something changed, and small: not worth a thread
+            async with self._saving:  # in a thread: a slow disk must not delay the next alert
+                await asyncio.to_thread(self._memory.save, self._memory.text(self._book))
 
     def _of_node(self, status: str, since: datetime, now: datetime, evidence: dict[str, float]) -> Detection:
         return Detection.model_validate(

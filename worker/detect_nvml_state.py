@@ -34,13 +34,17 @@ class StateFile:
         except ValidationError:
             log.error("%s is not a detector's state, alerts told before will not be taken back", self._path)
 
-    def save(self, book: Book) -> None:
-        """On disk when it returns, or a line in the log."""
+    def text(self, book: Book) -> str:
+        """What to save of it."""
+        return book.state(self._boot).model_dump_json()
+
+    def save(self, text: str) -> None:
+        """On disk when it returns, or a line in the log. Blocks."""
         new = self._path.with_name(self._path.name + ".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with new.open("w") as file:
-                file.write(book.state(self._boot).model_dump_json())
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(new, self._path)

@@ -94,11 +94,11 @@ async def test_a_gpus_fault_becomes_the_case_of_that_gpu_and_ends_when_it_was_re
     ):  # fmt: skip
         node.set(1, recovery=1)
         wish = await told(env.client, "GpuRecoveryWanted", "firing", 30)
-        await until(lambda: node.registered == ["0", "1"], 10, "listening")
+        await until(lambda: node.registered == ["0", "1"], 30, "listening")
         node.xid(1, 95)
-        xid = await told(env.client, "GpuXid", "firing", 5)
+        xid = await told(env.client, "GpuXid", "firing", 30)
         node.set(1)
-        await told(env.client, "GpuRecoveryWanted", "resolved", 5)
+        await told(env.client, "GpuRecoveryWanted", "resolved", 30)
 
     assert wish["evidence"]["recovery_action"] == "gpu_reset"
     assert wish["detector"] == "nvml"

@@ -15,6 +15,7 @@ NOT_SUPPORTED = 3
 STATES: list[dict[str, int | str]] = [
     *({"recovery": code} for code in (1, 2, 3, 4, 5, 6, 7, 23)),
     {"lost": 1},
+    {"handle_error": 999},
     {"rows_failed": 1},
     {"rows_pending": 1},
     {"recovery_error": NOT_SUPPORTED, "ecc_volatile": 1},
