@@ -38,8 +38,10 @@ class Minimum:
         self.least: dict[str, int] = {}
         self._serving: dict[str, set[str]] = {pool: set() for pool in needed}
         self._armed: set[str] = set()
+        self._gaps = 0
 
     def __enter__(self) -> Minimum:
+        self._gaps = self.world.gaps
         self.world.subscribe(self._saw)
         # What was true before is no event of ours.
         self.violations.clear()
@@ -52,6 +54,8 @@ class Minimum:
             self.world.caught_up()
         finally:
             self.world.unsubscribe(self._saw)
+        # Not "no violation seen": then it is not known.
+        assert self.world.gaps == self._gaps, "the watch lost events: the minimum was not judged at every one"
 
     def _saw(self, kind: str, event: Event) -> None:
         if kind == "pods":

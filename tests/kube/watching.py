@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,19 +33,33 @@ async def watch(client: httpx.AsyncClient, path: str, **params: str) -> AsyncGen
     while True:
         try:
             answer = (await client.get(path, params=params)).raise_for_status().json()
-            for event in _differences(known, answer["items"]):
+        except httpx.HTTPError:
+            await asyncio.sleep(AGAIN_S)
+            continue
+        for event in _differences(known, answer["items"]):
+            yield event
+        yield Event("SYNCED", {})
+        async with aclosing(_since(client, path, params, answer["metadata"]["resourceVersion"])) as events:
+            async for event in events:
+                uid = event.thing["metadata"]["uid"]
+                if event.kind == "DELETED":
+                    known.pop(uid, None)
+                else:
+                    known[uid] = event.thing
                 yield event
-            yield Event("SYNCED", {})
-            version = answer["metadata"]["resourceVersion"]
-            while True:
-                async for event in _stream(client, path, {**params, "resourceVersion": version}):
-                    version = event.thing["metadata"]["resourceVersion"]
-                    if event.kind == "DELETED":
-                        known.pop(event.thing["metadata"]["uid"], None)
-                    else:
-                        known[event.thing["metadata"]["uid"]] = event.thing
-                    yield event
-        except (_Gone, httpx.HTTPError):
+
+
+async def _since(client: httpx.AsyncClient, path: str, params: dict[str, str], version: str) -> AsyncGenerator[Event]:
+    """Every event after a version, over as many connections as it takes; ends when the server has them no more."""
+    while True:
+        try:
+            async for event in _stream(client, path, {**params, "resourceVersion": version}):
+                version = event.thing["metadata"]["resourceVersion"]
+                yield event
+        except _Gone:
+            return
+        except httpx.HTTPError:
+            # Taken up where it broke off. A new list here would swallow what happened in between.
             await asyncio.sleep(AGAIN_S)
 
 
@@ -67,9 +82,11 @@ async def _stream(client: httpx.AsyncClient, path: str, params: dict[str, str]) 
     timeout = httpx.Timeout(10, read=None)  # quiet for minutes is normal; the server ends it after timeoutSeconds
     asked = {**params, "watch": "true", "timeoutSeconds": "300"}
     async with client.stream("GET", path, params=asked, timeout=timeout) as answer:
+        if answer.status_code == httpx.codes.GONE:
+            raise _Gone
         answer.raise_for_status()
         async for line in answer.aiter_lines():
             said = json.loads(line)
             if said["type"] == "ERROR":
-                raise _Gone(said["object"].get("message", ""))
+                raise _Gone
             yield Event(said["type"], said["object"])

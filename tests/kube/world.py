@@ -36,6 +36,8 @@ class World:
         }
         self._changed = threading.Condition()
         self._events = 0
+        self.gaps = 0
+        """How often a list had to be read anew: what happened just before that was not seen event by event."""
         self._subscribers: list[Subscriber] = []
 
     def start(self) -> None:
@@ -129,6 +131,7 @@ class World:
         async with aclosing(watch(self._client, path)) as events:
             async for event in events:
                 if event.kind == "SYNCED":
+                    self.gaps += synced.is_set()
                     synced.set()
                     continue
                 with self._changed:
