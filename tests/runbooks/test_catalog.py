@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from runbooks.detection import TargetKind
-from runbooks.levers import LEVERS
+from runbooks.levers import LEVERS, Step
 from runbooks.library import SHIPPED, Library, json_schemas, load_library
 from runbooks.linting import check, check_runbook
 from runbooks.loader import CatalogError
@@ -18,6 +20,7 @@ from runbooks.policy import Policy
 from runbooks.taxonomy import FailureClass
 from worker.commands.runbook import app, as_text
 
+README = Path(__file__).parents[2] / "README.md"
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
@@ -56,6 +59,22 @@ def test_every_class_acts_by_one_of_its_levers_or_is_left_to_people_on_purpose(
         return
     assert used & set(cls.levers)
     assert used <= set(cls.levers), "a runbook moves a lever that the taxonomy does not name for its class"
+
+
+def test_the_list_of_levers_is_that_of_the_union() -> None:
+    """A model that is not listed would have no line in the README, and no limits that the check knows."""
+    models = get_args(get_args(Step)[0])
+
+    assert sorted(m.model_fields["lever"].default for m in models) == sorted(LEVERS)
+
+
+@pytest.mark.parametrize("cls", load_library().taxonomy.classes, ids=lambda c: c.id)
+def test_the_readme_names_the_levers_that_the_runbooks_of_a_class_move(cls: FailureClass, library: Library) -> None:
+    """Its table of classes is what a newcomer believes."""
+    used = {s.lever for r in library.runbooks.values() if r.failure_class == cls.id for s in r.steps} - {"page"}
+    row = next(line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{cls.id}` |"))
+
+    assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == used
 
 
 def test_every_lever_is_moved_by_some_runbook(library: Library) -> None:
