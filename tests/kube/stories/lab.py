@@ -54,7 +54,8 @@ def quick() -> Library:
             return step
         verify = step.verify.model_copy(update={"soak_s": 1.0, "every_s": 0.5, "deadline_s": 25.0, "min_samples": 2})
         restore = step.restore.model_copy(update={"clear_for_s": 1.0, "every_s": 0.5})
-        return step.model_copy(update={"verify": verify, "restore": restore})
+        more = {"parameters": {**step.parameters, "increment": 0.5}} if step.lever == "shed_load" else {}
+        return step.model_copy(update={"verify": verify, "restore": restore, **more})
 
     books = {
         name: b.model_copy(update={"steps": tuple(faster(s) for s in b.steps)}) for name, b in library.runbooks.items()
