@@ -262,8 +262,9 @@ class ReadBackRequest(Model):
 
 
 class ReadBack(Model):
-    """`unknown` is an answer: people are told, nothing is assumed."""
+    """`unknown` is an answer: people are told, nothing is assumed. `partly`: of several objects some are written and the
+    others are as before; the receipt is of all, since a way back passes over what stands at `before` already."""
 
-    state: Literal["applied", "not_applied", "unknown"]
+    state: Literal["applied", "partly", "not_applied", "unknown"]
     why: str
     receipt: Receipt | None = None

@@ -39,7 +39,7 @@ def plan_restore(
         )
     left = _on_the_way(before, after, passed)
     for key, value in left.items():
-        if key.partition("/")[0] in _THAWED and _same(now_settings.get(key), before[key]):
+        if key.partition("/")[0] in _BACK_ALREADY and _same(now_settings.get(key), before[key]):
             continue
         if key not in now_settings:
             return CannotPlan(why=f"setting {key} is missing: the actuator does not have it any more")
@@ -64,8 +64,9 @@ def plan_restore(
     )
 
 
-_THAWED = frozenset({"paused", "autoscale"})
-"""A freeze that somebody has lifted already (the case's own rollback does) is not lifted again, nor put back first."""
+_BACK_ALREADY = frozenset({"paused", "autoscale", "image", "env"})
+"""A freeze that somebody has lifted already (the case's own rollback does) is not lifted again, nor put back first; of a
+ring that was only partly written, or partly taken back, the rest goes back alone."""
 
 
 def _same(one: Value | None, other: Value) -> bool:

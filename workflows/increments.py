@@ -24,11 +24,13 @@ Purpose = Literal["act", "undo", "restore"]
 
 @dataclass
 class Acted:
-    """What became of an apply: a receipt, or why there is none. `uncertain`: people own it now."""
+    """What became of an apply: a receipt, or why there is none. `uncertain`: people own it now. Not `whole`: of several
+    objects only some were written, and the next check plans the rest."""
 
     receipt: Receipt | None = None
     why: str = ""
     uncertain: bool = False
+    whole: bool = True
 
 
 def merged(first: Receipt | None, latest: Receipt) -> Receipt:
@@ -143,6 +145,8 @@ class Increments:
                 return Acted(why=f"not applied: {cause or error}")
             if back.state == "unknown" or back.receipt is None:
                 return Acted(why=back.why, uncertain=True)
+            if back.state == "partly":
+                return Acted(receipt=back.receipt, why=back.why, whole=False)
             receipt = back.receipt
         case.note(f"{permit.purpose}: {step.step.lever}", change.note or _short(change))
         return Acted(receipt=receipt)

@@ -160,6 +160,10 @@ class Standing:
             await self.moves.release(self.step, self.record, applied=acted.uncertain)
             return False
         self.record.receipts.append(acted.receipt)
+        if not acted.whole:  # what is back already is passed over when it is tried again
+            self.case.note("restored in part", acted.why)
+            await self.moves.release(self.step, self.record, applied=True)
+            return False
         effect = await self.moves.verify(self.step, acted.receipt, {})
         self.record.effects.append(effect)
         self.case.note(f"restore: {effect.outcome}", effect.why)
@@ -188,7 +192,7 @@ class Standing:
         result = await self.moves.check(self.step, "undo", len(self.record.receipts), restored)
         if result is not None and result.permit is not None and result.change is not None:
             acted = await self.moves.apply(self.step, result.change, result.permit)
-            if acted.receipt is not None:
+            if acted.receipt is not None and acted.whole:
                 self.record.receipts.append(acted.receipt)
                 await self.moves.release(self.step, self.record, applied=True)
                 return False
@@ -214,6 +218,7 @@ class Standing:
                 acted = await self.moves.apply(self.step, result.change, result.permit, ends)
                 if acted.receipt is not None:
                     self.record.receipts.append(acted.receipt)
+                if acted.receipt is not None and acted.whole:
                     self.record.standing = None
                     await self.moves.release(self.step, self.record, applied=True)
                     return True

@@ -267,7 +267,8 @@ class StepRun:
             await self.moves.release(self.step, self.record, applied=False)
             self._refused += 1
             return "refused" if self._refused >= REFUSED_AT_MOST else None
-        return await self._prove(acted.receipt, change.last, {} if change.last else self._baseline(result))
+        last = change.last and acted.whole
+        return await self._prove(acted.receipt, last, {} if last else self._baseline(result))
 
     async def _remembered(self, result: CheckResult) -> StepEnd | None:
         """A Reset made this case forget what it had done; the journal has not. It stands as if just done: prove it."""
@@ -346,8 +347,10 @@ class StepRun:
             result = await self.moves.check(self.step, "undo", self._increment, receipt)
             if result is not None and result.permit is not None and result.change is not None:
                 acted = await self.moves.apply(self.step, result.change, result.permit, {**ends, "self": "undone"})
-                if acted.receipt is not None:
+                if acted.receipt is not None and acted.whole:
                     return await self._undone(acted.receipt, before)
+                if acted.receipt is not None:
+                    self.record.receipts.append(acted.receipt)
             if result is not None and result.verdict.outcome == "deny" and not result.verdict.may_pass:
                 break
             await workflow.sleep(1, summary="Undo is tried again")
