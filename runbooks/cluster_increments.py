@@ -234,16 +234,17 @@ def _rollback(step: RollbackChange, settings: Settings, state: ClusterState, fle
     if work is None or key not in settings or not work.revisions:
         return CannotPlan(why=f"the cluster has no workload of {step.pool}", lasting=True)
     began = step.fault_began
-    suspects = [r for r in work.revisions if began - timedelta(seconds=step.window_s) <= r.created_at <= began]
-    if not suspects:
+    marked = [r for r in work.revisions if began - timedelta(seconds=step.window_s) <= r.created_at <= began]
+    # The oldest revision that is kept changed nothing that could be gone back to.
+    suspects = [r for r in marked if r is not work.revisions[0]]
+    if not marked:
         return CannotPlan(
             why=f"no change of {step.pool} is marked in the {step.window_s / 60:.0f} min before the fault: nothing to roll back",
             lasting=True,
         )
-    first = work.revisions.index(suspects[0])
-    if first == 0:
+    if not suspects:
         return CannotPlan(why=f"{step.pool} has no revision before the marked change", lasting=True)
-    wanted = work.revisions[first - 1]
+    wanted = work.revisions[work.revisions.index(suspects[0]) - 1]
     if settings[key] == wanted.template:
         return NothingToDo(why=f"{step.pool} runs revision {wanted.number} ({wanted.image}), from before the change")
     before: Settings = {key: settings[key]}
