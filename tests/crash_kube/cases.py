@@ -24,7 +24,7 @@ class Story:
     """A case of one lever. `writes` is what the API server must have taken in all, in the words of `tally.said`.
 
     `stays` are settings that differ at the end from the beginning, in the words of `Lane.world`: for good.
-    `nodes`: number of the node → GPUs.
+    `nodes`: number of the node → GPUs. `objects`: how many the first increment writes.
     """
 
     lever: str
@@ -38,6 +38,7 @@ class Story:
     on: str = "service"
     proof: Criterion = SERVES
     receipts: int = 0
+    objects: int = 1
     stays: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -117,6 +118,7 @@ STORIES = (
         alert="KubeAPIDown",
         outcome="restored",
         writes=("autoscale a off", "paused a on", "paused b on", "autoscale a on", "paused a off", "paused b off"),
+        objects=3,
         parameters={"cluster": "{{ cluster }}"},
         pools=(_pool("a"), _pool("b")),
         nodes={1: 2},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from temporalio.client import Client
 
 from tests.crash_kube.cases import Story
@@ -99,8 +100,8 @@ async def _play(stage: Stage, role: Role) -> Ending:
             await prepare(lane)
             await lane.fail()
             await _case(lane, ending)
-    except AssertionError as error:
-        ending.why = str(error)
+    except (AssertionError, RuntimeError, httpx.HTTPError) as error:
+        ending.why = f"{ending.why}\n{error!r}"
     return ending
 
 

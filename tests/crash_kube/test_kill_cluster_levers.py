@@ -36,6 +36,8 @@ def test_a_worker_killed_anywhere_in_apply_or_close_acts_once_and_closes(
     assert ending.resets == (["0"] if lever == "reset_gpu" else [])
     assert ending.reboots == (1 if lever == "reboot_node" else 0)
     assert not OPEN & set(ending.journal), ending.journal
-    assert len([s for s in ending.journal if s != "not_standing"]) == story.receipts, ending.journal
+    # Killed between two objects: the permit of the first ends, and the others have a receipt of their own.
+    parts = story.objects > 1 and point == "after_write"
+    assert len([s for s in ending.journal if s != "not_standing"]) == story.receipts + parts, ending.journal
     assert (ending.holder, ending.standing) == (None, 0)
     assert ending.after == {**ending.before, **story.stays}
