@@ -20,6 +20,9 @@ class NodeState(Model):
     sick_gpus: dict[str, str] = Field(
         default_factory=dict, description="GPU index → what its node agent found wrong. Empty: nothing, or no agent."
     )
+    unknown_gpus: dict[str, str] = Field(
+        default_factory=dict, description="GPU index → why its node agent could not tell how it is."
+    )
     agent_seen_at: Time | None = Field(default=None, description="When its node agent last published GPU health.")
 
 

@@ -19,7 +19,7 @@ from activities.adapters.nvml_thread import in_thread
 from activities.adapters.redfish import Redfish, secret_file
 from activities.errors import PortError, Refused
 from runbooks.fleet import Fleet, Node
-from runbooks.gpus import GpuHealth, worst
+from runbooks.gpus import GpuHealth, recovered, worst
 from worker.settings import BadSettings, NodeSettings, Settings
 
 log = logging.getLogger("interlock.node")
@@ -116,9 +116,11 @@ async def publish(node: KubeNode, nvml: ReadsGpus, every_s: float) -> None:
         try:
             found = await in_thread(nvml.health, 10.0, f"NVML on {node.name}")
             sick = {str(h.index): one.why for h in found if (one := worst(h)) is not None and one.lever in MENDS}
+            # Nothing found is no proof of health: only a reading that is proven well is published as nothing.
+            unknown = {str(h.index): why for h in found if str(h.index) not in sick and (why := recovered(h))}
             seen = min((h.observed_at for h in found), default=None)
             if seen is not None:
-                await node.publish_gpu_health([str(h.index) for h in found], sick, seen)
+                await node.publish_gpu_health([str(h.index) for h in found], sick, seen, unknown)
         except PortError as error:
             log.warning("GPU health of %s is not published: %s", node.name, error)
         await asyncio.sleep(every_s)

@@ -165,6 +165,10 @@ class NodeSettings(_Part):
     reset_argv: tuple[str, ...] = Field(
         default=("nvidia-smi", "--gpu-reset", "-i", "{index}"), description="{index} becomes the GPU's."
     )
+    persistence_argv: tuple[str, ...] = Field(
+        default=("nvidia-smi", "-pm", "{mode}", "-i", "{index}"),
+        description="{mode} becomes 0 before a reset and 1 after.",
+    )
     reboot_argv: tuple[str, ...] = ("systemctl", "reboot")
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
     publish_s: float = Field(default=10.0, gt=0, description="How often GPU health is published on the Node, seconds.")

@@ -76,6 +76,8 @@ class ClusterIndicators:
             return Reading(1.0 if node.ready else 0.0, seen.observed_at, node.reason)
         if node.agent_seen_at is None or (seen.observed_at - node.agent_seen_at).total_seconds() > AGENT_SILENT_S:
             raise NotMeasured(f"the agent of {node_name} has not spoken for {AGENT_SILENT_S:.0f} s")
+        if gpu in node.unknown_gpus:
+            raise NotMeasured(f"the agent of {node_name} cannot tell how GPU {gpu} is: {node.unknown_gpus[gpu]}")
         # The agent's moment, not ours: a reading from before the reset must not prove it.
         return Reading(0.0 if gpu in node.sick_gpus else 1.0, node.agent_seen_at, node.sick_gpus.get(gpu, ""))
 

@@ -30,12 +30,15 @@ class KubeNode:
         """The object as it is now."""
         return await self._api.get(self.path, ROLE)
 
-    async def publish_gpu_health(self, gpus: Sequence[str], sick: Mapping[str, str], seen: datetime) -> None:
-        """`gpus` are the indices of all GPUs, `sick` those with what was found wrong, `seen` the time of the look.
+    async def publish_gpu_health(
+        self, gpus: Sequence[str], sick: Mapping[str, str], seen: datetime, unknown: Mapping[str, str] | None = None
+    ) -> None:
+        """`gpus` are the indices of all GPUs, `sick` those with what was found wrong, `unknown` those of which it could not
+        be told, `seen` the time of the look.
 
         The first time the count of resets of each GPU begins at 0: from then on somebody is there who can reset it.
         """
-        health = GpuHealth(seen=seen, sick=dict(sick)).model_dump_json()
+        health = GpuHealth(seen=seen, sick=dict(sick), unknown=dict(unknown or {})).model_dump_json()
         for last in [False] * (TRIES - 1) + [True]:
             node = await self.read()
             fresh = {RESETS.format(g): "0" for g in gpus} | notes(node) | {HEALTH: health}

@@ -28,10 +28,11 @@ GPU = "nvidia.com/gpu"
 
 
 class GpuHealth(Model):
-    """What a node's agent publishes; `sick` by GPU index."""
+    """What a node's agent publishes, by GPU index: what is wrong, and what it could not tell."""
 
     seen: Time
     sick: dict[str, str] = Field(default_factory=dict)
+    unknown: dict[str, str] = Field(default_factory=dict)
 
 
 def state(picture: Picture, workloads: dict[str, Workload], gpu: str = GPU) -> ClusterState:
@@ -68,6 +69,7 @@ def _node(node: Json, held: int, gpu: str) -> NodeState:
         boot_id=(status.get("nodeInfo") or {}).get("bootID", ""),
         reason="" if up else said(ready) or "it has never said that it is ready",
         sick_gpus=health.sick if health is not None else {},
+        unknown_gpus=health.unknown if health is not None else {},
         agent_seen_at=health.seen if health is not None else None,
     )
 
