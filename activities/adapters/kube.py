@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from activities.adapters.kube_api import KubeApi
@@ -12,9 +11,10 @@ from activities.adapters.kube_read import picture, together
 from activities.adapters.kube_rules import checked
 from activities.adapters.kube_settings import settings
 from activities.adapters.kube_state import GPU, state
-from activities.adapters.kube_swap import KubeSwap
+from activities.adapters.kube_store import KubeStore
+from activities.adapters.kube_swap import ClusterSwap
 from activities.adapters.kube_try import end_try, try_node
-from activities.adapters.kube_unit import look, units
+from activities.adapters.kube_unit import units
 from activities.adapters.reading import Clock, utc_now
 from activities.errors import Ambiguous, Permanent
 from activities.ports import ClusterSnapshot
@@ -75,9 +75,7 @@ class KubeCluster:
         for key in (parse(k) for k in keys):
             if key is not None and (home := domain_of(self._fleet, key)) is not None:
                 known.setdefault(home, []).append(key)
-        looks = [
-            look(self._api(home), self._fleet, unit) for home, some in sorted(known.items()) for unit in units(some)
-        ]
+        looks = [self._store(home).look(unit) for home, some in sorted(known.items()) for unit in units(some)]
         return {key: value for seen in await together(*looks) for key, value in seen.settings.items()}
 
     async def swap(self, change: Change, permit: Permit) -> ClusterSnapshot:
@@ -87,17 +85,9 @@ class KubeCluster:
         Ambiguous: a part may be applied; the same permit again goes on where it stopped.
         """
         keys = checked(self._fleet, change, permit, ROLES.keys() - NODE_AGENT)
-        api = self._api(permit.domain)
         await self.read(permit.domain)  # what could not be read after the act must stop us before it
-        work = KubeSwap(api, self._fleet, self._fences(api), change, permit, keys, self._clock, self._checkpoint)
-        task = asyncio.ensure_future(work.run())
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # Nothing may happen after "cancelled" is said: what is not written stays unwritten, the rest is finished.
-            work.abandoned = True
-            await asyncio.gather(task, return_exceptions=True)
-            raise
+        work = ClusterSwap(self._store(permit.domain), change, permit, keys, self._clock, self._checkpoint)
+        await work.shielded()
         try:
             return await self.read(permit.domain)
         except Permanent as error:
@@ -120,6 +110,10 @@ class KubeCluster:
     def _of(self, pool: str) -> KubeApi:
         found = self._fleet.pool(pool)
         return self._api(found.cluster if found is not None else "")
+
+    def _store(self, domain: str) -> KubeStore:
+        api = self._api(domain)
+        return KubeStore(api, self._fleet, self._fences(api))
 
     def _fences(self, api: KubeApi) -> KubeFence:
         return KubeFence(api, *self._fence)

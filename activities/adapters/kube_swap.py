@@ -1,4 +1,4 @@
-"""One swap on the API server: look, judge, raise the fence, write object by object, read back.
+"""One swap on a cluster, real or simulated: look, judge, raise the fence, write object by object, read back.
 
 Nothing holds a lock: the fence and every object are compared with what was read, so a write that comes late is a
 conflict and not an act.
@@ -6,33 +6,58 @@ conflict and not an act.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from activities.adapters.kube_api import KubeApi
 from activities.adapters.kube_errors import Conflict, NotFound
-from activities.adapters.kube_fence import KubeFence
 from activities.adapters.kube_keys import Key
 from activities.adapters.kube_read import together
 from activities.adapters.kube_rules import Mark, fenced, in_time
-from activities.adapters.kube_unit import Look, Unit, look, units, write
+from activities.adapters.kube_unit import Look, Unit, units
 from activities.adapters.reading import Clock
 from activities.errors import Ambiguous, PortError, Refused
 from runbooks.change import Change, Permit
 from runbooks.facts import Settings
-from runbooks.fleet import Fleet
 
 TRIES = 6
 """Controllers write status into the same objects all the time, and each write is a conflict for ours."""
 
 
+class Store(Protocol):
+    """The objects of one cluster and the fence before them."""
+
+    async def mark(self, domain: str) -> Mark | None:
+        """Who went through the fence last."""
+        ...
+
+    async def enter(self, permit: Permit, marks: dict[str, int]) -> Mark:
+        """Raises the fence. Refused: a higher epoch, or another permit of this epoch, went through."""
+        ...
+
+    async def hold(self, permit: Permit) -> None:
+        """Refused: a later permit has gone through since."""
+        ...
+
+    async def look(self, unit: Unit) -> Look:
+        """The object as it is now."""
+        ...
+
+    async def rehearse(self, unit: Unit, seen: Look) -> None:
+        """Refused: what can be known beforehand stands against the write."""
+        ...
+
+    async def write(self, unit: Unit, seen: Look, after: Settings, permit: Permit) -> None:
+        """One write, good only for the object as it was seen. Conflict: it is another by now."""
+        ...
+
+
 @dataclass
-class KubeSwap:
+class ClusterSwap:
     """What was asked of one swap. `abandoned` is set when the caller has gone away: then nothing is written any more."""
 
-    api: KubeApi
-    fleet: Fleet
-    fence: KubeFence
+    store: Store
     change: Change
     permit: Permit
     keys: Sequence[Key]
@@ -42,12 +67,23 @@ class KubeSwap:
     mark: Mark | None = field(default=None, init=False)
     again: bool = field(default=False, init=False)
 
+    async def shielded(self) -> None:
+        """The whole swap. Cancelled: what is not written stays unwritten, and the rest is finished before this ends."""
+        task = asyncio.ensure_future(self.run())
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # Nothing may happen after "cancelled" is said.
+            self.abandoned = True
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+
     async def run(self) -> None:
         """Returns when every object shows the change. Errors as in `KubeCluster.swap`."""
-        self.mark = await self.fence.mark(self.permit.domain)
+        self.mark = await self.store.mark(self.permit.domain)
         self.again = fenced(self.mark, self.permit)
         all_units = units(self.keys)
-        seen = dict(zip(all_units, await together(*(look(self.api, self.fleet, u) for u in all_units)), strict=True))
+        seen = dict(zip(all_units, await together(*(self.store.look(u) for u in all_units)), strict=True))
         self.checkpoint("after_before_read")
         todo = self._judged(seen)
         if todo:
@@ -103,9 +139,7 @@ class KubeSwap:
 
     async def _enter(self, todo: dict[Unit, Look]) -> None:
         for unit, found in todo.items():
-            if unit.kind == "pod" and found.thing is not None:
-                about = found.thing["metadata"]
-                await self.api.evict(about["namespace"], about["name"], about["uid"], role=unit.role, dry_run=True)
+            await self.store.rehearse(unit, found)
         try:
             self._may_write()
         except Refused as error:
@@ -114,14 +148,14 @@ class KubeSwap:
                 raise Ambiguous(f"an earlier attempt of this permit may yet be applied, and now {error}") from error
             raise
         marks = {u.keys[0].text: found.generation for u, found in todo.items() if u.kind == "scale"}
-        self.mark = await self.fence.enter(self.permit, marks)
+        self.mark = await self.store.enter(self.permit, marks)
 
     async def _write_all(self, todo: list[Unit], seen: dict[Unit, Look]) -> None:
         written = len(seen) - len(todo)
         for unit in todo:
             try:
                 if written:
-                    await self.fence.hold(self.permit)
+                    await self.store.hold(self.permit)
                 await self._write(unit, seen[unit])
             except Ambiguous:
                 raise
@@ -138,19 +172,19 @@ class KubeSwap:
         for attempt in range(1, TRIES + 1):
             self._may_write()
             try:
-                await write(self.api, self.fleet, unit, found, self.change.after, self.permit)
+                await self.store.write(unit, found, self.change.after, self.permit)
                 return
             except (Conflict, NotFound):
                 if attempt == TRIES:
                     raise
             # What the plan rests on may well be as it was: then only the version is another.
-            found = await look(self.api, self.fleet, unit)
+            found = await self.store.look(unit)
             if self._done(unit, found):
                 return
 
     async def _read_back(self, all_units: list[Unit]) -> None:
         found: Settings = {}
-        for seen in await together(*(look(self.api, self.fleet, u) for u in all_units)):
+        for seen in await together(*(self.store.look(u) for u in all_units)):
             found |= seen.settings
         odd = {k: found.get(k) for k in self.change.after if not self.change.done(k, found.get(k))}
         if odd:

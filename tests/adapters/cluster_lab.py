@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from activities.adapters.kube import KubeCluster
 from activities.adapters.kube_api import KubeApi
 from activities.adapters.kube_config import KubeAccess, from_kubeconfig
+from activities.adapters.reading import utc_now
+from activities.adapters.simulated_cluster import SimSpec, SimulatedCluster
 from activities.ports import Cluster, ClusterSnapshot
 from runbooks.facts import Value
 from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload
@@ -238,3 +240,39 @@ async def kube_bench(plane: ControlPlane, folder: Path) -> AsyncIterator[KubeBen
     finally:
         await bench.close()
         lab.stop()
+
+
+class SimulatedBench:
+    """The simulated one, in real time and quick."""
+
+    def __init__(self) -> None:
+        self.nodes: tuple[str, ...] = ("n-0", "n-1", "n-2")
+        self.fleet = fleet_of(self.nodes, "sim", lambda p: tuple(f"{p}:{8000 + i}" for i in range(6)))
+        self.build()
+
+    def build(self) -> None:
+        """A new world."""
+        env = {"LEVEL": "1"}
+        pools = {
+            "pool-a": SimSpec(IMAGE, env, min_available=1, autoscaler_max=4),
+            "pool-b": SimSpec(IMAGE, env, min_available=1),
+        }
+        self.simulated = SimulatedCluster(self.fleet, DOMAIN, pools, start_s=0.1, end_s=0.05)
+
+    def cluster(self, **options: Any) -> Cluster:
+        self.simulated.clock = options.get("clock", utc_now)
+        self.simulated.checkpoint = options.get("checkpoint", lambda _: None)
+        return self.simulated
+
+    def by_hand(self, key: str, value: Value) -> None:
+        self.simulated.by_hand(key, value)
+
+    def writes(self) -> int:
+        return self.simulated.writes
+
+    def behaviour(self) -> Any:
+        return self.simulated.world.workloads["pool-a"].behaviour
+
+    async def heal(self) -> None:
+        self.build()
+        await settled(self.cluster())

@@ -26,9 +26,9 @@ from runbooks.change import (
     template_key,
 )
 from runbooks.facts import Settings
-from tests.adapters.cluster_lab import DOMAIN, IMAGE, Bench, kube_bench, settled, until_read
+from tests.adapters.cluster_lab import DOMAIN, IMAGE, Bench, SimulatedBench, kube_bench, settled, until_read
 
-BENCHES = ("kubernetes",)
+BENCHES = ("kubernetes", "simulated")
 
 
 @pytest.fixture(scope="module", params=BENCHES)
@@ -38,6 +38,8 @@ async def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         plane = request.getfixturevalue("plane")
         async with kube_bench(plane, tmp_path_factory.mktemp("bench") / "lab") as bench:
             yield bench
+    else:
+        yield SimulatedBench()
 
 
 @pytest.fixture
