@@ -38,12 +38,16 @@ class KubeNode:
 
         The first time the count of resets of each GPU begins at 0: from then on somebody is there who can reset it.
         """
-        health = GpuHealth(seen=seen, sick=dict(sick), unknown=dict(unknown or {})).model_dump_json()
         for last in [False] * (TRIES - 1) + [True]:
             node = await self.read()
-            fresh = {RESETS.format(g): "0" for g in gpus} | notes(node) | {HEALTH: health}
-            if await self._annotate(node, fresh, last):
-                return
+            begun = {RESETS.format(g): "0" for g in gpus} | notes(node)
+            if begun == notes(node) or await self._annotate(node, begun, last):
+                break
+        # Applied and not compared: the newest look counts, and nobody else owns this annotation.
+        health = GpuHealth(seen=seen, sick=dict(sick)).model_dump_json()
+        about = {"name": self.name, "annotations": {HEALTH: health}}
+        whole = {"apiVersion": "v1", "kind": "Node", "metadata": about}
+        await self._api.apply(self.path, whole, role=ROLE, force=True)
 
     async def count_reset(self, gpu: str, before: int) -> None:
         """One reset more than `before`. Refused: somebody has counted meanwhile."""

@@ -163,6 +163,15 @@ class SimWorld:
 
     def _settle(self) -> None:
         """Controllers, scheduler and kubelets act until nothing is left to do at this moment."""
+        was = None
+        while was != (now := self._told()):
+            was = now
+            self._act()
+
+    def _told(self) -> tuple[object, ...]:
+        return tuple((p.name, p.node, p.deleted_at) for p in self.pods.values())
+
+    def _act(self) -> None:
         for pod in list(self.pods.values()):
             node = self.nodes[pod.node] if pod.node is not None else None
             if pod.deleted_at is None:

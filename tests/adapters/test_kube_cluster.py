@@ -6,10 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from activities.adapters.kube import KubeCluster
+from activities.adapters.kube_api import KubeApi
+from activities.adapters.kube_config import in_cluster
 from activities.adapters.kube_state import HEALTH
 from activities.errors import Ambiguous, Permanent, Refused, Retryable
 from runbooks.change import autoscale_key, cordon_key, env_key, image_key, paused_key, replicas_key
@@ -308,3 +312,29 @@ async def test_end_try_of_a_stranger_is_refused_and_try_node_does_not_take_one_o
 
     with pytest.raises(Refused, match="is there already"):
         await bench.cluster().try_node(bench.nodes[0], "pool-b", pod.name)
+
+
+async def test_a_pod_of_the_cluster_reaches_it_by_the_files_that_every_pod_has(
+    bench: KubeBench, tmp_path: Path
+) -> None:
+    """Authority and token as the kubelet lays them down; the token is taken up anew when it is renewed."""
+    (tmp_path / "ca.crt").write_bytes(bench.plane.ca_file.read_bytes())
+    (tmp_path / "token").write_text("an old one")
+    port = int(bench.plane.url.rpartition(":")[2])
+    async with KubeApi(in_cluster("127.0.0.1", port, tmp_path)) as api:
+        with pytest.raises(Permanent, match="401"):
+            await KubeCluster(bench.fleet, api).read(DOMAIN)
+        (tmp_path / "token").write_text(bench.plane.service_account_token("interlock", "interlock"))
+
+        assert (await KubeCluster(bench.fleet, api).read(DOMAIN)).state.nodes.keys() >= set(bench.nodes)
+
+
+async def test_each_domain_has_its_own_api_server(bench: KubeBench) -> None:
+    """One without any is Permanent, by name; its settings are never asked of another."""
+    cluster = KubeCluster(bench.fleet, {DOMAIN: bench.api()})
+
+    assert (await cluster.read(DOMAIN)).state.workloads.keys() == {"pool-a", "pool-b"}
+    with pytest.raises(Permanent, match="'west'"):
+        await cluster.read("west")
+    with pytest.raises(Permanent, match="'west'"):
+        await cluster.effective([replicas_key("pool-c")])
