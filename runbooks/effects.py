@@ -46,6 +46,23 @@ def judge_effect(
     return Effect(outcome="pending", why=why, samples=tuple(samples))
 
 
+def patient(verify: Verify) -> Verify:
+    """The same without bounds for Worse. On a way back, what is being taken back goes on doing its harm until the last of
+    it is gone: that says nothing about what comes in its place."""
+    mild = (c.model_copy(update={"worse_above": None, "worse_below": None}) for c in verify.criteria)
+    return verify.model_copy(update={"criteria": tuple(mild)})
+
+
+def worse_in_the_end(verify: Verify, samples: Sequence[Sample], parts: int = 1) -> str:
+    """Which indicator was over its worse bound twice in its last two readings of each of `parts` pools, or nothing."""
+    for criterion in verify.criteria:
+        found = [v for s in samples if s.indicator == criterion.indicator and (v := _value(s)) is not None]
+        over = [v for v in found[-2 * parts :] if _over(criterion, v)]
+        if len(over) >= 2:
+            return f"{criterion.indicator} is still {over[-1]:g}, which is worse than its bound"
+    return ""
+
+
 def _last(readings: Sequence[Sample]) -> str:
     value = _value(readings[-1]) if readings else None
     return "unknown" if value is None else f"{value:.3g}"

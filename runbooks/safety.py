@@ -16,7 +16,7 @@ from runbooks.change import CannotPlan, Change, NothingToDo
 from runbooks.detection import Target
 from runbooks.facts import Facts, GuardView, Known, PoolState, StandingReceipt, Unknown
 from runbooks.fleet import Fleet
-from runbooks.levers import IncreaseCapacity, IsolateEndpoint, Kind, RebalanceNodes, kind
+from runbooks.levers import IncreaseCapacity, IsolateEndpoint, Kind, RebalanceNodes, RolloutHotfix, kind
 from runbooks.plan import GateVerdict, PlannedStep, Verdict
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy
 
@@ -75,6 +75,8 @@ def g1_freshness(q: Question, f: Facts) -> GateVerdict:
         return _say("G1", "deny", f"the oldest fact is {facts_age:.1f} s old; {bound:.0f} s is the most")
     if q.purpose != "act":
         return _say("G1", "allow", f"facts are {facts_age:.1f} s old")
+    if _goes_on(q, f):
+        return _say("G1", "allow", f"facts are {facts_age:.1f} s old; the rings before are the evidence")
     if isinstance(f.skew_s, Unknown):
         return _unknown(q, "G1", "the detector's clock", f.skew_s)
     if abs(f.skew_s.value) > q.policy.timing.max_skew_s:
@@ -91,6 +93,15 @@ def g1_freshness(q: Question, f: Facts) -> GateVerdict:
     if age > bound:
         return _say("G1", "deny", f"the newest evidence is {age:.1f} s old; {bound:.0f} s is the most")
     return _say("G1", "allow", f"evidence {max(age, 0):.1f} s old, facts {facts_age:.1f} s (limit {bound:.0f} s)")
+
+
+def _goes_on(q: Question, f: Facts) -> bool:
+    """True for a later ring of a rollout: the ring before has proven the version, and as a rule has mended the fault with
+    which it began. Half of the pools on another version is no end."""
+    if q.purpose != "act" or not isinstance(q.step.step, RolloutHotfix) or isinstance(f.guard, Unknown):
+        return False
+    mine = q.workflow_id + "#"
+    return any(s.lever == q.step.step.lever and s.case.startswith(mine) for s in f.guard.value.standing)
 
 
 def _named(standing: Sequence[StandingReceipt]) -> str:
@@ -488,6 +499,8 @@ def g16_fault_now(q: Question, f: Facts) -> GateVerdict:
         )
     until = f.now + timedelta(seconds=q.policy.timing.hold_s)
     if q.purpose == "act":
+        if not f.fault.value.holds and _goes_on(q, f):
+            return _say("G16", "allow", f"the rings before have mended it: {f.fault.value.detail}")
         if not f.fault.value.holds:
             return _say("G16", "hold", f"the fault cannot be seen now: {f.fault.value.detail}", until)
         return _say("G16", "allow", f.fault.value.detail)

@@ -9,9 +9,10 @@ from typing import Literal
 from temporalio import workflow
 
 from runbooks.change import Change, Receipt
+from runbooks.effects import patient, worse_in_the_end
 from runbooks.levers import Kind, RolloutHotfix, kind, takes_back_whole
 from runbooks.people import Pending
-from runbooks.plan import CheckResult, PlannedStep
+from runbooks.plan import CheckResult, Effect, PlannedStep
 from runbooks.record import StepRecord
 from workflows import details
 from workflows.casefile import CaseFile, Stop
@@ -72,6 +73,7 @@ class StepRun:
         self._queued = False
         self._waiting_since: datetime | None = None
         self._holds = 0
+        self._first: dict[str, float] = {}
         self._explained = ""
         self._explained_s = EXPLAINED_AGAIN_S
 
@@ -101,6 +103,8 @@ class StepRun:
 
     async def _stopped(self, stop: Stop) -> StepEnd | None:
         """What a safe point asks for. With something standing, a fault that has cleared is the restore's matter."""
+        if stop == "resolved" and self.record.standing is not None and isinstance(self.step.step, RolloutHotfix):
+            return None  # its first ring mended it: half of the pools on another version is no end
         if stop == "resolved" and self.record.receipts:
             return "mitigated"
         await self.moves.release(self.step, self.record, applied=False)
@@ -259,6 +263,8 @@ class StepRun:
         case = self.case
         assert result.permit is not None
         case.show("acting")
+        if not self.record.receipts:
+            self._first = _baseline(result)
         acted = await self.moves.apply(self.step, change, result.permit)
         if acted.uncertain:
             return await self._uncertain(acted.why, change)
@@ -362,7 +368,7 @@ class StepRun:
         self.record.standing = before
         effect = None
         if kind(self.step.step) is Kind.PERMANENT:
-            effect = await self.moves.verify(self.step, receipt, {})
+            effect = await self._way_back(receipt)
             self.record.effects.append(effect)
             self.case.note(f"effect of the way back: {effect.outcome}", effect.why)
         await self.moves.release(self.step, self.record, applied=True, ineffective=before is None)
@@ -372,6 +378,17 @@ class StepRun:
             )
             return "stopped"
         return "undone" if before is None else "kept"
+
+    async def _way_back(self, receipt: Receipt) -> Effect:
+        """Better: no worse than before the step began. Worse only by what is measured at the end: the version that is
+        taken back fails requests until its last replica is gone."""
+        assert self.step.verify is not None
+        step = self.step.model_copy(update={"verify": patient(self.step.verify)})
+        effect = await self.moves.verify(step, receipt, self._first)
+        pools = len({key.split("/")[1] for key in receipt.after})
+        if effect.outcome == "cannot_tell" and (why := worse_in_the_end(self.step.verify, effect.samples, pools)):
+            return effect.model_copy(update={"outcome": "worse", "why": why})
+        return effect
 
     def _baseline(self, result: CheckResult) -> dict[str, float]:
         """For an increment that does not complete its step: no worse than before, not yet well. A ring of a rollout
