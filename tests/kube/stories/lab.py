@@ -34,6 +34,7 @@ from tests.kube.audit import Write
 from tests.kube.cluster import PoolSpec
 from tests.kube.control_plane import ControlPlane
 from tests.kube.edge import Edge, running_edge
+from tests.kube.stories.canary import watched
 from tests.kube.stories.cluster import StoryCluster
 from tests.kube.stories.users import Users
 from worker.intake import IntakeDeps, build_intake
@@ -232,6 +233,7 @@ async def told(
     policy: Policy,
     roles: tuple[str, ...],
     tokens_per_second: float = 200,
+    canary: bool = False,
     **more: Any,
 ) -> AsyncIterator[Story]:
     """A story's whole stage. `name` is its cluster: no two stories share one, or they would share a Guard."""
@@ -246,6 +248,7 @@ async def told(
         token = plane.service_account_token("interlock", "interlock")
         api = await stack.enter_async_context(KubeApi(from_kubeconfig(plane.kubeconfig_of(f"story-{name}", token))))
         notify = LogNotify(folder / "pages.jsonl")
+        prometheus = await stack.enter_async_context(watched(cluster, folder)) if canary else None
         parts = Parts(
             client=client,
             fleet=fleet,
@@ -259,6 +262,7 @@ async def told(
             route_urls={"chat": edge.front},
             watch_period_s=0.5,
             probe_timeout_s=2.0,
+            prometheus_url=prometheus,
             cluster=KubeCluster(fleet, api),
             **more,
         )
