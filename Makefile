@@ -1,13 +1,16 @@
-# The two commands are `make demo` and `make test`. Both bring what they need: uv, the locked dependencies and, for the
-# tests on Debian as root, the packages they need.
+# The commands are `make demo`, `make demo-cluster` and `make test`. They bring what they need: uv, the locked dependencies
+# and, for the tests on Debian as root, the packages they need; a Kubernetes control plane is built with Go, once.
 PYTHON ?= python3
 TOOLS := .uv
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 ARGS ?=
-.PHONY: demo up test check histories format clean
+.PHONY: demo demo-cluster up test check histories format clean
 
 demo: .venv/.engines ## break a real engine and watch Interlock mend it
 	@.venv/bin/interlock demo $(ARGS)
+
+demo-cluster: .venv/.synced ## fail a GPU node of a real Kubernetes control plane and watch Interlock handle it
+	@.venv/bin/python -m tests.kube.demo $(ARGS)
 
 up: .venv/.engines ## the same fleet without faults
 	@.venv/bin/interlock up $(ARGS)
