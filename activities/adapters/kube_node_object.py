@@ -44,7 +44,7 @@ class KubeNode:
             if begun == notes(node) or await self._annotate(node, begun, last):
                 break
         # Applied and not compared: the newest look counts, and nobody else owns this annotation.
-        health = GpuHealth(seen=seen, sick=dict(sick)).model_dump_json()
+        health = GpuHealth(seen=seen, sick=dict(sick), unknown=dict(unknown or {}), gpus=tuple(gpus)).model_dump_json()
         about = {"name": self.name, "annotations": {HEALTH: health}}
         whole = {"apiVersion": "v1", "kind": "Node", "metadata": about}
         await self._api.apply(self.path, whole, role=ROLE, force=True)

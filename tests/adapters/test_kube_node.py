@@ -144,8 +144,11 @@ async def test_what_the_agent_publishes_is_what_the_cluster_says(bench: KubeBenc
     }
     node = KubeNode(bench.api("interlock-node-agent"), drained)
     await node.count_reset("0", 0)
-    await node.publish_gpu_health(["0", "1"], {}, AT)
-    assert (await bench.cluster().read(DOMAIN)).settings[gpu_key(drained, "0")] == 1
+    await node.publish_gpu_health(["0", "1"], {}, AT, {"1": "it does not answer"})
+    seen = await bench.cluster().read(DOMAIN)
+    assert seen.settings[gpu_key(drained, "0")] == 1
+    assert seen.state.nodes[drained].sick_gpus == {}
+    assert seen.state.nodes[drained].unknown_gpus == {"1": "it does not answer"}
     with pytest.raises(Refused, match="rests on 0"):
         await node.count_reset("0", 0)
 
