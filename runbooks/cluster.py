@@ -23,6 +23,7 @@ class NodeState(Model):
     unknown_gpus: dict[str, str] = Field(
         default_factory=dict, description="GPU index → why its node agent could not tell how it is."
     )
+    counted_gpus: tuple[str, ...] = Field(default=(), description="Indices of the GPUs that its node agent sees.")
     agent_seen_at: Time | None = Field(default=None, description="When its node agent last published GPU health.")
 
 

@@ -151,7 +151,16 @@ def _grow(step: IncreaseCapacity, settings: Settings, state: ClusterState, fleet
             why=f"autoscaler {work.autoscaler} scales {step.pool} (at most {most}): what we add it would take away",
             lasting=True,
         )
-    more = min(step.at_once, goal - now)
+    waiting = [p for p in state.pods.values() if p.unschedulable]
+    if waiting:
+        return CannotPlan(
+            why=f"{len(waiting)} replica(s) wait for room already ({waiting[0].waiting}): more would only wait behind them",
+            lasting=True,
+        )
+    # As many as fit, one at least: half of what is wanted is better than none.
+    more = max(1, min(step.at_once, goal - now, state.room_for(work.gpus_per_replica)))
+    if work.quota_gpus_left is not None and work.gpus_per_replica:
+        more = max(1, min(more, work.quota_gpus_left // work.gpus_per_replica))
     gpus = more * work.gpus_per_replica
     if work.quota_gpus_left is not None and gpus > work.quota_gpus_left:
         return CannotPlan(
@@ -234,9 +243,11 @@ def _rollback(step: RollbackChange, settings: Settings, state: ClusterState, fle
     if work is None or key not in settings or not work.revisions:
         return CannotPlan(why=f"the cluster has no workload of {step.pool}", lasting=True)
     began = step.fault_began
-    marked = [r for r in work.revisions if began - timedelta(seconds=step.window_s) <= r.created_at <= began]
+    # By age, not by number: a revision that was gone back to gets the highest number, and would hide those before it.
+    made = sorted(work.revisions, key=lambda r: r.created_at)
+    marked = [r for r in made if began - timedelta(seconds=step.window_s) <= r.created_at <= began]
     # The oldest revision that is kept changed nothing that could be gone back to.
-    suspects = [r for r in marked if r is not work.revisions[0]]
+    suspects = [r for r in marked if r is not made[0]]
     if not marked:
         return CannotPlan(
             why=f"no change of {step.pool} is marked in the {step.window_s / 60:.0f} min before the fault: nothing to roll back",
@@ -244,7 +255,9 @@ def _rollback(step: RollbackChange, settings: Settings, state: ClusterState, fle
         )
     if not suspects:
         return CannotPlan(why=f"{step.pool} has no revision before the marked change", lasting=True)
-    wanted = work.revisions[work.revisions.index(suspects[0]) - 1]
+    wanted = made[made.index(suspects[0]) - 1]
+    if made[-1].created_at > began and settings[key] == made[-1].template:
+        return CannotPlan(why=f"{step.pool} was changed again since the fault began: somebody is at it", lasting=True)
     if settings[key] == wanted.template:
         return NothingToDo(why=f"{step.pool} runs revision {wanted.number} ({wanted.image}), from before the change")
     before: Settings = {key: settings[key]}
@@ -288,6 +301,8 @@ def _reset(step: ResetGpu, settings: Settings, state: ClusterState) -> Planned:
     undrained = _undrained(step.node, state)
     if undrained:
         return CannotPlan(why=undrained)
+    if step.gpu in state.nodes[step.node].unknown_gpus:
+        return CannotPlan(why=f"the agent of {step.node} cannot tell how GPU {step.gpu} is")
     if step.gpu not in state.nodes[step.node].sick_gpus:
         return NothingToDo(why=f"the agent of {step.node} finds nothing wrong with GPU {step.gpu}")
     return Change(
@@ -321,4 +336,7 @@ def _undrained(node: str, state: ClusterState) -> str:
         return f"{node} is not cordoned: a replica could be put on it meanwhile"
     # On a dead node nobody ends what is on its way out; on a live one it may still hold the GPU.
     left = [p.name for p in state.pods.values() if p.node == node and (found.ready or not p.deleting)]
-    return f"{node} still has {', '.join(left)}" if left else ""
+    if left:
+        return f"{node} still has {', '.join(left)}"
+    # Pods of others are none of our drain, and none of ours to end.
+    return f"{found.gpus_used} GPU(s) of {node} are held by pods of others" if found.ready and found.gpus_used else ""

@@ -126,7 +126,10 @@ class Fleet(Model):
         """True when the target names something of this inventory."""
         if target.node is not None and target.service is None:
             node = self.node(target.node)
-            return node is not None and node.cluster == target.cluster
+            if node is None or node.cluster != target.cluster:
+                return False
+            gpu = target.gpu or ""  # a GPU may also be named by its uuid; an index must be one that the node has
+            return not (node.gpus and gpu.isdigit() and int(gpu) >= node.gpus)
         if target.service is None:
             return any(p.cluster == target.cluster for p in self.pools)
         pool = self.pool(target.service)

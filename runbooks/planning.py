@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from runbooks.base import digest
-from runbooks.detection import Detection, Target
+from runbooks.detection import Detection, Target, TargetKind
 from runbooks.fleet import Fleet, Pool
 from runbooks.increments import plan_change
 from runbooks.levers import LEVERS, Page, RolloutHotfix, Step, rejoins
@@ -152,8 +152,10 @@ class _Case:
     def of(cls, detection: Detection, library: Library, policy: Policy, fleet: Fleet, now: datetime) -> _Case:
         target = detection.target
         node = fleet.node(target.node or "") if target.service is None else None
-        # A node has no dialect of its own: the first pool that runs on it proves that it serves.
+        # A node has no dialect of its own: the first pool that runs on it proves that it serves; of a cluster, its first.
         pool = fleet.pool(node.pools[0] if node is not None else target.service or "")
+        if target.kind is TargetKind.CLUSTER:
+            pool = next((p for p in fleet.pools if p.cluster == target.cluster), None)
         return cls(target, pool, _context(detection, pool, fleet, now), library, policy, fleet)
 
 

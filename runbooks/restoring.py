@@ -32,7 +32,7 @@ def plan_restore(
     before = {key: value for key, value in before.items() if not one_way(key)}
     after = {key: value for key, value in after.items() if not one_way(key)}
     if not before:
-        return CannotPlan(why="nothing of it can be put back: what is gone has come back as another", lasting=True)
+        return NothingToDo(why="nothing of it can be put back: what is gone has come back as another")
     if set(before) != set(after):
         return CannotPlan(
             why=f"the receipts name different settings before and after: {sorted(set(before) ^ set(after))}"

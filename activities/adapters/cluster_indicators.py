@@ -76,6 +76,11 @@ class ClusterIndicators:
             return Reading(1.0 if node.ready else 0.0, seen.observed_at, node.reason)
         if node.agent_seen_at is None or (seen.observed_at - node.agent_seen_at).total_seconds() > AGENT_SILENT_S:
             raise NotMeasured(f"the agent of {node_name} has not spoken for {AGENT_SILENT_S:.0f} s")
+        if not gpu:
+            raise NotMeasured(f"gpu_ok: {scope!r} names no GPU; give NODE/INDEX")
+        if gpu not in node.counted_gpus and gpu not in node.sick_gpus:
+            # The agent speaks and does not see it: a card that is missing after a reboot is not well.
+            return Reading(0.0, node.agent_seen_at, f"the agent of {node_name} does not see GPU {gpu}")
         if gpu in node.unknown_gpus:
             raise NotMeasured(f"the agent of {node_name} cannot tell how GPU {gpu} is: {node.unknown_gpus[gpu]}")
         # The agent's moment, not ours: a reading from before the reset must not prove it.

@@ -33,6 +33,7 @@ class GpuHealth(Model):
     seen: Time
     sick: dict[str, str] = Field(default_factory=dict)
     unknown: dict[str, str] = Field(default_factory=dict)
+    gpus: tuple[str, ...] = Field(default=(), description="Every GPU that it counted.")
 
 
 def state(picture: Picture, workloads: dict[str, Workload], gpu: str = GPU) -> ClusterState:
@@ -69,6 +70,7 @@ def _node(node: Json, held: int, gpu: str) -> NodeState:
         boot_id=(status.get("nodeInfo") or {}).get("bootID", ""),
         reason="" if up else said(ready) or "it has never said that it is ready",
         sick_gpus=health.sick if health is not None else {},
+        counted_gpus=health.gpus if health is not None else (),
         unknown_gpus=health.unknown if health is not None else {},
         agent_seen_at=health.seen if health is not None else None,
     )

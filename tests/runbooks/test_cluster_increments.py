@@ -37,7 +37,7 @@ RESET = ResetGpu(node="n1", gpu="0")
 REBOOT = RebootNode(node="n1")
 
 CORDONED: Settings = {**c.SETTINGS, "cordon/n1": "on"}
-SICK = c.node("n1", cordoned=True, sick_gpus={"0": "wants a reset"})
+SICK = c.node("n1", used=0, cordoned=True, sick_gpus={"0": "wants a reset"})
 EMPTY = (c.pod("big-1", "n2"), c.pod("big-2", "n2"))
 CHANGED = c.work("big", 3, template="v2", revisions=(c.revision("v1", 1, 600), c.revision("v2", 2, 20)))
 AFTER_CHANGE: Settings = {**c.SETTINGS, "template/big": "v2"}
@@ -96,12 +96,12 @@ CHANGES: list[tuple[str, ClusterStep | NodeStep, Settings, dict[str, Any], Setti
     ("a freeze pauses what is not paused", FREEZE, {**c.SETTINGS, "paused/small": "on"}, {},
      {"paused/big": "off", "autoscale/big": "on"}, {"paused/big": "on", "autoscale/big": "off"}, True),
     ("a sick GPU of a drained node is reset once more", ResetGpu(node="n1", gpu="1"), CORDONED,
-     {"nodes": (c.node("n1", cordoned=True, sick_gpus={"1": "x"}),), "pods": EMPTY},
+     {"nodes": (c.node("n1", used=0, cordoned=True, sick_gpus={"1": "x"}),), "pods": EMPTY},
      {"gpu/n1/1": 4}, {"gpu/n1/1": 5}, True),
     ("a drained node is rebooted", REBOOT, CORDONED, {"nodes": (SICK,), "pods": EMPTY},
      {"boot/n1": "boot-n1"}, {"boot/n1": GONE}, True),
     ("on a dead node nobody ends what is on its way out", REBOOT, CORDONED,
-     {"nodes": (c.node("n1", cordoned=True, ready=False),), "pods": (c.pod("big-0", deleting=True), *EMPTY)},
+     {"nodes": (c.node("n1", used=0, cordoned=True, ready=False),), "pods": (c.pod("big-0", deleting=True), *EMPTY)},
      {"boot/n1": "boot-n1"}, {"boot/n1": GONE}, True),
 ]  # fmt: skip
 
@@ -135,7 +135,7 @@ NOTHING: list[tuple[str, ClusterStep | NodeStep, Settings, dict[str, Any], str]]
      "every ring has this version already"),
     ("all is paused", FREEZE,
      {**c.SETTINGS, "paused/big": "on", "paused/small": "on", "autoscale/big": "off"}, {}, "is paused already"),
-    ("the GPU is well", RESET, CORDONED, {"nodes": (c.node("n1", cordoned=True),), "pods": EMPTY},
+    ("the GPU is well", RESET, CORDONED, {"nodes": (c.node("n1", used=0, cordoned=True),), "pods": EMPTY},
      "finds nothing wrong with GPU 0"),
 ]  # fmt: skip
 
@@ -267,6 +267,27 @@ def test_an_autoscaler_that_is_frozen_is_not_in_the_way() -> None:
     found = plan(GROW, big=c.work("big", 3, autoscaler="hpa", autoscaler_max=4, frozen=True))
 
     assert isinstance(found, Change)
+
+
+def test_a_change_that_was_rolled_back_already_is_not_rolled_back_further() -> None:
+    """Kubernetes gives the revision that was gone back to the highest number: its age says what it is."""
+    back = (c.revision("v0", 1, 900), c.revision("v2", 3, 20), c.revision("v1", 4, 600))
+
+    found = plan(ROLLBACK, c.SETTINGS, big=c.work("big", 3, revisions=back))
+
+    assert isinstance(found, NothingToDo)
+    assert "runs revision 4 (engine:v1), from before the change" in found.why
+
+
+def test_a_fix_that_somebody_brought_after_the_fault_began_is_not_rolled_back() -> None:
+    """Two people at one object: the one who came first has the word."""
+    fixed = (c.revision("v1", 1, 600), c.revision("v2", 2, 20), c.revision("v3", 3, 1))
+    step = ROLLBACK.model_copy(update={"fault_began": c.ago(5)})
+
+    found = plan(step, {**c.SETTINGS, "template/big": "v3"}, big=c.work("big", 3, template="v3", revisions=fixed))
+
+    assert isinstance(found, CannotPlan)
+    assert "changed again since the fault began" in found.why
 
 
 def test_the_cases_own_freeze_never_blocks_its_own_rollback() -> None:

@@ -101,6 +101,23 @@ def test_an_alert_is_planned_as_these_steps_and_ends_with_people(
     assert isinstance(made.steps[-1].step, Page)
 
 
+@pytest.mark.parametrize(
+    "found",
+    [detection("NodesUnreachable", {"nodes_share": 0.2, "window_minutes": 5}), detection("KubeAPIDown")],
+    ids=lambda d: d.alert,
+)
+def test_a_whole_cluster_is_frozen_and_people_are_told(found: Detection, library: Library, policy: Policy) -> None:
+    """Its first pool proves that users are still served; nothing is moved, since no service is named."""
+    made = planned(library, policy, found)
+
+    assert [s.step.lever for s in made.steps] == ["freeze_changes", "page"]
+    assert {(i.name, i.scope) for i in made.steps[0].indicators} == {
+        ("paused_share", "west"),
+        ("route_generation", "route/chat"),
+    }
+    assert made.steps[0].then == "next"
+
+
 def test_a_drained_node_is_measured_over_all_its_pools_and_proven_by_the_first(
     library: Library, policy: Policy
 ) -> None:
