@@ -16,7 +16,16 @@ from runbooks.change import CannotPlan, Change, NothingToDo
 from runbooks.detection import Target
 from runbooks.facts import Facts, GuardView, Known, PoolState, StandingReceipt, Unknown
 from runbooks.fleet import Fleet
-from runbooks.levers import IncreaseCapacity, IsolateEndpoint, Kind, RebalanceNodes, RolloutHotfix, kind
+from runbooks.levers import (
+    IncreaseCapacity,
+    IsolateEndpoint,
+    Kind,
+    RebalanceNodes,
+    RestartEngine,
+    RollbackChange,
+    RolloutHotfix,
+    kind,
+)
 from runbooks.plan import GateVerdict, PlannedStep, Verdict
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy
 
@@ -181,6 +190,8 @@ def _nodes_and_gpus(q: Question, change: Change, standing: Sequence[StandingRece
     blast, limits = change.blast, q.limits
     mine = f"{q.target.id}"
     others = [s for s in standing if not (s.target_id == mine and s.lever in ("rebalance_nodes", "reboot_node"))]
+    # GPUs that are out and GPUs that are taken more are two things: a surge must not keep a sick node in service.
+    alike = [s for s in others if (s.lever == "increase_capacity") == (q.step.step.lever == "increase_capacity")]
     out = {n for s in others for n in s.nodes} | set(blast.nodes)
     if blast.nodes and len(out) > limits.max_nodes_out:
         return _say(
@@ -188,7 +199,7 @@ def _nodes_and_gpus(q: Question, change: Change, standing: Sequence[StandingRece
             "deny",
             f"{len(out)} nodes would be out ({', '.join(sorted(out))}); the limit is {limits.max_nodes_out}",
         )
-    gpus = blast.gpus + sum(s.gpus for s in others) if blast.gpus else 0
+    gpus = blast.gpus + sum(s.gpus for s in alike) if blast.gpus else 0
     if gpus > limits.max_gpus:
         return _say("G2", "deny", f"{gpus} GPUs would be taken; the limit is {limits.max_gpus}{_named(standing)}")
     return None
@@ -203,17 +214,39 @@ def _pool(q: Question, f: Facts, gate: str, name: str) -> PoolState | GateVerdic
     return state
 
 
+def _going(q: Question) -> dict[str, int]:
+    """Replicas that a restore takes away again, by pool."""
+    if q.purpose != "restore" or not isinstance(q.change, Change):
+        return {}
+    out: dict[str, int] = {}
+    for key, after in q.change.after.items():
+        before, (family, _, pool) = q.change.before.get(key), key.partition("/")
+        if family == "replicas" and isinstance(before, int) and isinstance(after, int) and after < before:
+            out[pool] = before - after
+    return out
+
+
+def _no_fewer(q: Question, state: PoolState, left: int) -> bool:
+    """True for a rollout that only replaces what is broken anyway: it must not be kept from mending a broken pool."""
+    return isinstance(q.step.step, RolloutHotfix | RollbackChange) and state.answering == left
+
+
 def _answering(q: Question, f: Facts, gate: str, state: PoolState) -> int | GateVerdict:
     """Endpoints that answer now and would still be in rotation after the change."""
     if state.answering is None:
         return _unknown(q, gate, f"how many endpoints of {state.pool} answer", Unknown(why="they could not be probed"))
     assert isinstance(q.change, Change)
-    down = q.change.blast.endpoints_down.get(state.pool, 0) + q.change.blast.restarting.get(state.pool, 0)
+    blast = q.change.blast
+    down = blast.endpoints_down.get(state.pool, 0) + blast.restarting.get(state.pool, 0) + _going(q).get(state.pool, 0)
     step = q.step.step
     # By default the fault of an endpoint is that it gave no token just now: then it is not among those that answer. By a
     # runbook's own criterion (bad output) or on another target the one that is taken out may well be one of them.
+    if isinstance(step, RolloutHotfix | RollbackChange):
+        # The controller lets replicas that are not ready go first: the more are broken, the less it takes.
+        return min(state.answering, max(0, state.endpoints - down))
     sick = (
-        isinstance(step, IsolateEndpoint)
+        isinstance(step, IsolateEndpoint | RestartEngine)
+        and step.endpoint is not None
         and q.step.healthy is None
         and q.target.endpoint == step.endpoint
         and isinstance(f.fault, Known)
@@ -263,13 +296,16 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
         return _say("G3", "allow", "nothing receives more load")
     blast = q.change.blast
     notes: list[str] = []
-    for pool in blast.endpoints_down | blast.restarting:
+    for pool in blast.endpoints_down | blast.restarting | _going(q):
         state = _pool(q, f, "G3", pool)
         if isinstance(state, GateVerdict):
             return state
         left = _answering(q, f, "G3", state)
         if isinstance(left, GateVerdict):
             return left
+        if _no_fewer(q, state, left):
+            notes.append(f"{pool} loses none that answers")
+            continue
         if state.load_tps is None:
             return _unknown(q, "G3", f"the load of {pool}", Unknown(why="tokens/s could not be measured"))
         spec = q.fleet.pool(pool)
@@ -348,7 +384,7 @@ def minimum(policy: Policy, endpoints: int) -> int:
 
 def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
     """The minimum healthy is never crossed, standing receipts included: lessons of oai-2024-05-21."""
-    if not isinstance(q.change, Change) or q.purpose != "act":
+    if not isinstance(q.change, Change) or (q.purpose != "act" and not _going(q)):
         return _say("G5", "allow", "no endpoint is taken out")
     notes: list[str] = []
     for pool in q.change.blast.endpoints_down:
@@ -364,16 +400,15 @@ def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
                 "G5", "deny", f"{left} of {state.endpoints} endpoints of {pool} would answer; {least} is the minimum"
             )
         notes.append(f"{left} of {state.endpoints} in {pool} go on answering (minimum {least})")
-    for pool, count in q.change.blast.restarting.items():
+    for pool in q.change.blast.restarting | _going(q):
         state = _pool(q, f, "G5", pool)
         if isinstance(state, GateVerdict):
             return state.model_copy(update={"outcome": "deny"})
-        if state.answering is None:
-            return _say("G5", "deny", f"how many endpoints of {pool} answer could not be probed").model_copy(
-                update={"unknown": True}
-            )
-        least, left = minimum(q.policy, state.endpoints), state.answering - count
-        if left < least:
+        left = _answering(q, f, "G5", state)
+        if isinstance(left, GateVerdict):
+            return left.model_copy(update={"outcome": "deny"})
+        least = minimum(q.policy, state.endpoints)
+        if left < least and not _no_fewer(q, state, left):
             return _say("G5", "deny", f"{left} replica(s) of {pool} would answer meanwhile; {least} is the minimum")
         notes.append(f"{left} of {state.endpoints} in {pool} answer meanwhile (minimum {least})")
     for pool in q.change.blast.reserved_tps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -170,7 +171,11 @@ def test_better_is_always_proven(rows: list[tuple[float, float | None, float | N
     assert judge_effect(VERIFY, mixed, SINCE, at(now)).outcome == found.outcome
     if found.outcome != "better":
         return
-    for name, good in (("route_generation", lambda v: v >= 1.0), ("error_rate", lambda v: v <= 0.05)):
+    bounds: tuple[tuple[str, Callable[[float], bool]], ...] = (
+        ("route_generation", lambda v: v >= 1.0),
+        ("error_rate", lambda v: v <= 0.05),
+    )
+    for name, good in bounds:
         mine = sorted((s.observed_at, s.value) for s in samples if s.indicator == name and s.observed_at > SINCE)
         newest = mine[-1][0]
         soak = [value for when, value in mine if when >= newest - timedelta(seconds=6)]

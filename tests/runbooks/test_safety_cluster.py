@@ -152,7 +152,7 @@ TABLE: list[tuple[str, str, str, Question, Facts]] = [
     ("G5", "allow", "2 of 3 in big answer meanwhile (minimum 2)", ask(DRAIN, EVICT), facts()),
     ("G5", "deny", "1 replica(s) of big would answer meanwhile; 2 is the minimum",
      ask(RESTART, EVICT), facts(pools=known({"big": pool("big", 2)}))),
-    ("G5", "deny", "how many endpoints of big answer could not be probed",
+    ("G5", "deny", "how many endpoints of big answer is unknown: they could not be probed",
      ask(RESTART, EVICT), facts(pools=known({"big": pool("big", None)}))),
     ("G5", "deny", "the state of pool big is unknown", ask(RESTART, EVICT), facts(pools=Unknown(why="x"))),
     ("G5", "allow", "no endpoint is taken out", ask(DRAIN, {}, **BACK), facts(fault=GONE_NOW, rejoin=rejoin())),
