@@ -95,7 +95,7 @@ def _parts(job: Job, client: Client, api: KubeApi, journal: PointedJournal, reap
         envoy_folder=job.folder / "edge",
         envoy_admin=job.envoy_admin,
         route_urls={},
-        watch_period_s=1.0,
+        watch_period_s=2.0,
         probe_timeout_s=0.9,
         task_queue=job.task_queue,
         checkpoint=reaper,
