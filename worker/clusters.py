@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from activities.adapters.gateway import GatewayTraffic
 from activities.adapters.gateway_members import RoutedCluster
 from activities.adapters.kube import KubeCluster
+from activities.adapters.kube_access import missing
 from activities.adapters.kube_api import KubeApi
 from activities.adapters.kube_config import KubeAccess, from_kubeconfig, in_cluster
 from activities.errors import PortError
@@ -16,6 +18,7 @@ from activities.ports import Traffic
 from runbooks.fleet import Fleet
 from worker.settings import BadSettings, KubernetesSettings, api_server_of_pod
 
+log = logging.getLogger("interlock.clusters")
 WANTED = "INTERLOCK_KUBERNETES__KUBECONFIGS"
 
 
@@ -26,6 +29,18 @@ class Clusters:
     cluster: KubeCluster | None = None
     routes: Traffic | None = None
     apis: Mapping[str, KubeApi] | None = None
+
+
+async def say_what_is_missing(clusters: Clusters, fleet: Fleet) -> None:
+    """Logs every right that the account lacks, with the manifest that gives it: found out now, not in an incident."""
+    for name, api in (clusters.apis or {}).items():
+        try:
+            for manifest, rights in (await missing(api, fleet, name)).items():
+                log.warning(
+                    "cluster %s: this account may not %s: apply docs/rbac/%s", name, ", ".join(rights), manifest
+                )
+        except PortError as error:
+            log.warning("cluster %s: whether its roles suffice could not be asked: %s", name, error)
 
 
 @asynccontextmanager

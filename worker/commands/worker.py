@@ -13,7 +13,7 @@ import typer
 
 from activities.adapters.sql import SqlJournal
 from runbooks.detection import node_queue
-from worker.clusters import clusters_of
+from worker.clusters import clusters_of, say_what_is_missing
 from worker.doors import fleet_of, notify_of
 from worker.node import actuator_of, node_of
 from worker.parts import parts_of
@@ -61,7 +61,9 @@ async def _run(settings: Settings, node: str, bmc: bool) -> None:
         journal = SqlJournal(settings.journal_url)
         stack.callback(journal.dispose)
         stack.callback(telemetry.flush)
-        clusters = await stack.enter_async_context(clusters_of(settings.kubernetes, fleet_of(settings)))
+        fleet = fleet_of(settings)
+        clusters = await stack.enter_async_context(clusters_of(settings.kubernetes, fleet))
+        await say_what_is_missing(clusters, fleet)
         parts = parts_of(
             settings, client=client, journal=journal, notify=notify, telemetry=telemetry, clusters=clusters
         )
