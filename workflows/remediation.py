@@ -142,7 +142,7 @@ class Remediation(Doors):
                 key = f"{plan.failure_class}/{step.id}"
                 case.record.owner = await case.page_people(key, step.step.summary, _story(case))
                 return "paged", step.step.summary
-            run = StepRun(case, moves, step)
+            run = StepRun(case, moves, step, follows=bool(stood))
             workflow.upsert_search_attributes([LEVER.value_set(step.step.lever)])
             end = await run.run()
             if run.record.standing is not None or (end == "mitigated" and run.record.receipts):
@@ -157,6 +157,8 @@ class Remediation(Doors):
             match end:
                 case "replan":
                     return None, ""
+                case "enough":
+                    return await self._stand(case, stood)
                 case "resolved":
                     return "self_resolved", "all its alerts resolved before anything was done"
                 case "aborted":

@@ -31,6 +31,7 @@ StepEnd = Literal[
     "replan",
     "resolved",
     "already",
+    "enough",
     "stopped",
 ]
 REFUSED_AT_MOST = 5
@@ -58,10 +59,18 @@ def momentary(result: CheckResult) -> bool:
     return bool(denied) and all(g.gate in ("G3", "G8") and not g.lasting for g in denied)
 
 
-class StepRun:
-    """Runs one acting step."""
+def enough(result: CheckResult) -> bool:
+    """The fault is measured to be gone, and nothing is against more but that its evidence grows old: what was done
+    suffices, and nobody is to be told that the rest could not be done."""
+    against = [g for g in result.verdict.gates if g.outcome in ("hold", "deny")]
+    gone = any(g.gate == "G16" and g.outcome == "hold" for g in against)
+    return gone and all(g.gate == "G16" or (g.gate == "G1" and not g.unknown) for g in against)
 
-    def __init__(self, case: CaseFile, moves: Increments, step: PlannedStep) -> None:
+
+class StepRun:
+    """Runs one acting step. `follows`: a step before it stands, proven; this one is for what that one left."""
+
+    def __init__(self, case: CaseFile, moves: Increments, step: PlannedStep, follows: bool = False) -> None:
         self.case = case
         self.moves = moves
         self.step = step
@@ -73,6 +82,7 @@ class StepRun:
         self._queued = False
         self._waiting_since: datetime | None = None
         self._holds = 0
+        self._follows = follows
         self._first: dict[str, float] = {}
         self._explained = ""
         self._explained_s = EXPLAINED_AGAIN_S
@@ -126,6 +136,9 @@ class StepRun:
                 return "mitigated" if self._proven else await self._prove_all()
             await self._give_up("nothing is left to change: the settings are already as this step wants them")
             return "already"
+        if outcome in ("deny", "hold") and (self.record.receipts or self._follows) and enough(result):
+            self.case.note("enough", f"{self.step.id}: {result.verdict.because()}")
+            return "mitigated" if self.record.receipts else "enough"
         if outcome == "deny":
             passing = result.verdict.may_pass or momentary(result)
             if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), DENIED_AT_MOST_S):
