@@ -46,6 +46,10 @@ ACCOUNT = "system:serviceaccount:interlock:interlock"
 ROUTE_TIMEOUT_S = 5.0
 
 
+SOAKS = {"increase_capacity": 3.0}
+"""Seconds, where one is not enough: what waited must drain before the queue tells whether the new replica suffices."""
+
+
 def quick() -> Library:
     """The shipped catalogue with short soaks; what it measures and in which order is as shipped."""
     library = load_library(None)
@@ -53,7 +57,8 @@ def quick() -> Library:
     def faster(step: Any) -> Any:
         if step.verify is None:
             return step
-        verify = step.verify.model_copy(update={"soak_s": 1.0, "every_s": 0.5, "deadline_s": 25.0, "min_samples": 2})
+        soak = SOAKS.get(step.lever, 1.0)
+        verify = step.verify.model_copy(update={"soak_s": soak, "every_s": 0.5, "deadline_s": 25.0, "min_samples": 2})
         restore = step.restore.model_copy(update={"clear_for_s": 1.0, "every_s": 0.5})
         more = {"parameters": {**step.parameters, "increment": 0.5}} if step.lever == "shed_load" else {}
         return step.model_copy(update={"verify": verify, "restore": restore, **more})

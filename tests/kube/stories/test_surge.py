@@ -17,8 +17,8 @@ from tests.kube.stories.users import told
 
 AUTO = ClassPolicy(mode="auto")
 SPEED = 40.0
-"""Tokens/s of one replica: with eight at once, ten answers of four tokens per second."""
-SLOW = ("--tokens-per-second", f"{SPEED:g}", "--slots", "8")
+"""Tokens/s of one replica: with twelve at once, thirteen answers of three tokens per second."""
+SLOW = ("--tokens-per-second", f"{SPEED:g}", "--slots", "12")
 POOL = PoolSpec("chat-a", replicas=2, budget=2, args=SLOW, slots=7)
 SURGE = {"arrival_ratio": 2.5, "hot_share": 1.0}
 
@@ -32,9 +32,10 @@ async def test_a_surge_is_met_by_more_replicas_and_they_go_when_it_is_over(stage
         "surge", pools=(POOL,), nodes=nodes, policy=policy, roles=("increase_capacity",), tokens_per_second=SPEED
     ) as story:
         cluster = story.cluster
-        story.users.steady(2)
+        story.users.steady(1)
         with cluster.watch_minimum() as minimum:
-            crowd = story.users.crowd(29, "batch")
+            # With three replicas some 36 of them are answered at once, and with four 48.
+            crowd = story.users.crowd(37, "batch")
             await story.fire("DemandSurge", {"service": "chat-a"}, **SURGE)
             case = await story.opened(story.target(service="chat-a"))
             await cluster.until(lambda: len(cluster.serving("chat-a")) == 4, "four serve", 60)
@@ -62,6 +63,8 @@ async def test_a_surge_is_met_by_more_replicas_and_they_go_when_it_is_over(stage
         assert [a for a in story.users.answers if not a.served] == [], told(story.users.answers)
         grown = step_of(record, "increase_capacity")
         assert grown.end == "mitigated"
+        assert step_of(record, "shed_load").end in ("enough", "resolved"), story_of(record)
+        assert [p["title"] for p in story.pages()] == ["Closed: restored"]
         assert [r.after for r in grown.receipts] == [{"replicas/chat-a": n} for n in (3, 4, 3, 2)]
         assert [e.outcome for e in grown.effects] == ["better"] * 4
 
@@ -103,7 +106,7 @@ async def test_a_surge_that_cannot_be_met_falls_through_to_shedding_the_lowest_t
         takes_away(story)
         story.users.steady(3, "paid")
         with cluster.watch_minimum() as minimum:
-            crowd = story.users.crowd(34, "batch")
+            crowd = story.users.crowd(44, "batch")
             await story.fire("DemandSurge", {"service": "chat-a"}, **SURGE)
             case = await story.opened(story.target(service="chat-a"))
             await story.in_state(case, "mitigated")

@@ -47,7 +47,7 @@ class Users:
     """Steady users and crowds in front of one Envoy. A context manager on the test's loop."""
 
     front: str
-    max_tokens: int = 4
+    max_tokens: int = 3
     answers: list[Answer] = field(default_factory=list)
     _groups: list[asyncio.Task[None]] = field(default_factory=list)
 
