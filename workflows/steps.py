@@ -83,6 +83,7 @@ class StepRun:
         self._waiting_since: datetime | None = None
         self._holds = 0
         self._follows = follows
+        self._gone_since: datetime | None = None
         self._first: dict[str, float] = {}
         self._explained = ""
         self._explained_s = EXPLAINED_AGAIN_S
@@ -136,9 +137,9 @@ class StepRun:
                 return "mitigated" if self._proven else await self._prove_all()
             await self._give_up("nothing is left to change: the settings are already as this step wants them")
             return "already"
-        if outcome in ("deny", "hold") and (self.record.receipts or self._follows) and enough(result):
-            self.case.note("enough", f"{self.step.id}: {result.verdict.because()}")
-            return "mitigated" if self.record.receipts else "enough"
+        if (self.record.receipts or self._follows) and enough(result):
+            return await self._suffices(result.verdict.because())
+        self._gone_since = None
         if outcome == "deny":
             passing = result.verdict.may_pass or momentary(result)
             if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), DENIED_AT_MOST_S):
@@ -205,6 +206,19 @@ class StepRun:
         await self.case.wait(seconds, f"Held: {why}")
         self.case.news.clear()
         return True
+
+    async def _suffices(self, why: str) -> StepEnd | None:
+        """The fault is gone while something stands. Seen once it proves little: for a whole soak it is enough."""
+        assert self.step.verify is not None
+        now = workflow.now()
+        self._gone_since = self._gone_since or now
+        if (now - self._gone_since).total_seconds() < self.step.verify.soak_s:
+            self.case.show("holding", f"Is it enough? {details.esc(why)}")
+            await self.case.wait(self.step.verify.every_s, f"Is it enough? {why}")
+            self.case.news.clear()
+            return None
+        self.case.note("enough", f"{self.step.id}: {why}")
+        return "mitigated" if self.record.receipts else "enough"
 
     async def _wait_it_out(self, why: str) -> None:
         """Our own change makes it look sick: nobody is asked and nothing is mended, until it ends or the alert does."""
