@@ -142,7 +142,7 @@ class StepRun:
         self._gone_since = None
         if outcome == "deny":
             passing = result.verdict.may_pass or momentary(result)
-            if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), DENIED_AT_MOST_S):
+            if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), self._patience()):
                 return None
             return await self._give_up(result.verdict.because())
         if self.case.diagnosis is not None and self.case.diagnosis.policy.mode == "observe":
@@ -219,6 +219,12 @@ class StepRun:
             return None
         self.case.note("enough", f"{self.step.id}: {why}")
         return "mitigated" if self.record.receipts else "enough"
+
+    def _patience(self) -> float:
+        """Seconds for which a denial of this moment is asked again. Between two increments as long as one may take to
+        prove itself: a replica that loads its model for minutes keeps the next one waiting."""
+        deadline = self.step.verify.deadline_s if self.step.verify is not None and self.record.receipts else 0.0
+        return max(DENIED_AT_MOST_S, deadline)
 
     async def _wait_it_out(self, why: str) -> None:
         """Our own change makes it look sick: nobody is asked and nothing is mended, until it ends or the alert does."""
