@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from tests.kube.demo.view import NodeLine
-from tests.kube.demo.writes import ACCOUNT, Audit, words
+from tests.kube.demo.writes import ACCOUNT, Audit, meaning, words
 from worker.commands.demo import in_words
 from worker.demo.summary import Summary
 
@@ -42,17 +42,19 @@ def told(
     for when, nodes in seen:
         parts.append(f"  {when}")
         parts += [f"    {n.name}  {n.words:<20}  {'  '.join(f'{p} {s}' for p, s in n.pods) or '-'}" for n in nodes]
+    parts += ["  Kubernetes puts new replicas on it again; those that run elsewhere stay where they are."]
     parts += ["", f"TIMELINE of {record['case']} (seconds since the node failed)"]
     parts += timeline(record, broken)
     parts += ["", f"WHAT INTERLOCK WROTE to the API server, by its audit log, as {ACCOUNT}"]
-    parts += [f"  {w.at.timestamp() - broken:6.1f}  {words(w)} → {w.status}" for w in audit.acts]
+    parts += [f"  {w.at.timestamp() - broken:6.1f}  {words(w)} → {w.status}   ({meaning(w)})" for w in audit.acts]
     own = "nothing that is not the lever's own" if summary.only_its_own_writes else "NOT ONLY the lever's own writes"
     parts += [f"  {own}; beside it {audit.fence} move(s) of the fence, {audit.dry_runs} dry run(s)"]
     parts += [f"  REFUSED by its roles: {words(w)}" for w in audit.refused]
     held = "never crossed" if not summary.minimum_violations else f"CROSSED {summary.minimum_violations} times"
     least = ", ".join(f"{p} {n} of at least {summary.minimum[p]}" for p, n in summary.least.items())
     parts += ["", f"MINIMUM HEALTHY {held}, judged at {summary.events_judged} events; fewest that served: {least}"]
-    return "\n".join([*parts, in_words(summary), f"Temporal UI while it ran: {summary.ui}"])
+    again = f"the case in the Temporal UI again: .venv/bin/temporal server start-dev --db-filename {summary.state}/temporal.db"
+    return "\n".join([*parts, in_words(summary), again])
 
 
 def timeline(record: dict[str, Any], broken: float) -> list[str]:

@@ -29,6 +29,7 @@ class NodeStory(Story):
     seen: list[tuple[str, list[NodeLine]]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     _told_of_reboot: bool = False
+    _allowed: set[str] = field(default_factory=set)
 
     @property
     def stage(self) -> Stage:
@@ -89,12 +90,22 @@ class NodeStory(Story):
 
     def _event(self, event: dict[str, Any]) -> None:
         before = len(self.marks)
-        super()._event(event)
+        super()._event(self._once(event))
         if event["what"] == "under load":
             self._mark(time.time(), "restore", f"checked under load: {event['text']}")
         elif len(self.marks) > before:
             last = self.marks.pop()
             self.marks.append(Mark(last.at, last.kind, self._short(last, str(event["text"]))))
+
+    def _once(self, event: dict[str, Any]) -> dict[str, Any]:
+        """All gates' reasons are shown the first time that they allow; later on, that they do."""
+        asked, _, reasons = str(event["text"]).partition(": ")
+        if event["what"] != "gates: allow" or not reasons:
+            return event
+        if asked in self._allowed:
+            return {**event, "text": f"{asked}: asked anew, all allow"}
+        self._allowed.add(asked)
+        return event
 
     def _short(self, mark: Mark, text: str) -> str:
         """A label for the picture, where a pod's whole name has no room."""
@@ -102,7 +113,7 @@ class NodeStory(Story):
             return f"uncordon {self.fault.target.node}"
         if mark.kind != "act":
             return mark.text
-        return re.sub(r"(chat-\w)-\w+-(\w{5}) of \1", r"\1-\2", text)
+        return re.sub(r"(\S+)-\w+-(\w{5}) of \1", r"\1-\2", text)
 
     def _look(self, when: str) -> None:
         self.seen.append((when, lines(self.stage.cluster)))
