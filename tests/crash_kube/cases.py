@@ -195,7 +195,5 @@ def policy() -> Policy:
         default=ClassPolicy(mode="auto"),
         levers={story.lever: loose for story in STORIES},
         min_answering=0.34,
-        timing=Timing(
-            scrape_period_s=5.0, permit_ttl_s=10.0, settle_s=0.2, hold_s=0.5, hold_limit_s=180, linger_s=0
-        ),
+        timing=Timing(scrape_period_s=5.0, permit_ttl_s=10.0, settle_s=0.2, hold_s=0.5, hold_limit_s=180, linger_s=0),
     )

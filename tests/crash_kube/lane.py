@@ -183,7 +183,7 @@ class Lane:
             lost = found["state"] == "closed" or time.monotonic() > end
             assert not lost, f"{self.name} is {last.get('state')}, not {state}"
             # Each look is a query that a worker answers, and many lanes look at once.
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1)
 
     async def result(self, deadline_s: float = 120.0) -> dict[str, Any]:
         """The closed case's result."""
