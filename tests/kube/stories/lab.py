@@ -196,7 +196,7 @@ class Story:
         mine = [w for w in self.plane.writes(user=ACCOUNT) if w.applied and w.resource != "configmaps"]
         return [w for w in mine if w.namespace == self.cluster.namespace or w.name in self.cluster.nodes]
 
-    def refused_writes(self) -> list[Write]:
+    def forbidden(self) -> list[Write]:
         """What the API server forbade Interlock: none, under the roles that are shipped."""
         return [w for w in self.plane.writes(user=ACCOUNT) if w.status == httpx.codes.FORBIDDEN]
 
@@ -227,6 +227,12 @@ def step_of(record: CaseRecord, lever: str) -> StepRecord:
     return next(s for s in record.steps if s.lever == lever)
 
 
+def said(record: CaseRecord, purpose: str, gate: str, step: str = "") -> str:
+    """What the gate answered when it was last asked with this purpose (about this step)."""
+    asked = [j for j in record.verdicts if j.purpose == purpose and step in ("", j.step)]
+    return next(g.reason for g in asked[-1].verdict.gates if g.gate == gate)
+
+
 @asynccontextmanager
 async def told(
     plane: ControlPlane,
@@ -237,15 +243,16 @@ async def told(
     nodes: dict[str, int],
     policy: Policy,
     roles: tuple[str, ...],
-    tokens_per_second: float = 200,
+    speed: float = 200,
     canary: bool = False,
     **more: Any,
 ) -> AsyncIterator[Story]:
-    """A story's whole stage. `name` is its cluster: no two stories share one, or they would share a Guard."""
+    """A story's whole stage. `name` is its cluster: no two stories share one, or they would share a Guard. `speed` is what
+    the fleet says of one replica, tokens/s; with a `canary`, Prometheus has what it finds."""
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         cluster = StoryCluster(plane, folder, pools, {f"{name}-{n}": gpus for n, gpus in nodes.items()}, name=name)
-        cluster.tokens_per_second = tokens_per_second
+        cluster.tokens_per_second = speed
         stack.enter_context(cluster)
         cluster.grant(*roles)
         fleet = cluster.inventory()

@@ -7,7 +7,7 @@ import time
 from runbooks.policy import ClassPolicy
 from tests.kube.cluster import PoolSpec
 from tests.kube.stories.conftest import Stage
-from tests.kube.stories.lab import rules, step_of, story_of, words
+from tests.kube.stories.lab import rules, said, step_of, story_of, words
 from tests.kube.stories.users import told
 
 AUTO = ClassPolicy(mode="auto")
@@ -29,59 +29,69 @@ async def test_a_hotfix_goes_ring_by_ring_and_each_ring_is_proven_before_the_nex
         with cluster.watch_minimum() as minimum:
             await story.fire("CanaryPromptFailed", {"service": "chat-a", "hotfix_image": "engine:v2"})
             case = await story.opened(story.target(service="chat-a"))
-            reached = await story.in_state(case, "mitigated", "closed")
-            print(story_of(reached["record"]))
-            mended_at = time.time()
+            await story.in_state(case, "mitigated")
             for pool in POOLS:
                 assert cluster.images(pool.name) == {"engine:v2"}
-            await cluster.until_serving("chat-a", 3)
-            await cluster.until_serving("chat-b", 2)
+                await cluster.until_serving(pool.name, pool.replicas)
+            mended_at = time.time()
             await story.resolve()
             record = await story.closed(case)
 
-        print(story_of(record))
         assert record.outcome == "fixed", story_of(record)
         assert minimum.violations == []
         assert [words(w) for w in story.writes()] == ["patch deployments chat-a", "patch deployments chat-b"]
-        assert story.refused_writes() == []
-        rolled = step_of(record, "rollout_hotfix")
-        assert [r.before | r.after for r in rolled.receipts] == [
-            {"image/chat-a": "engine:v2"},
-            {"image/chat-b": "engine:v2"},
-        ]
-        assert [r.before for r in rolled.receipts] == [{"image/chat-a": "engine:mute"}, {"image/chat-b": "engine:v1"}]
-        assert rolled.standing is None
-        assert step_of(record, "rollback_change").receipts == []
+        assert story.forbidden() == []
         assert story.users.failures() == [], told(story.users.failures())
-        assert all(a.served for a in story.users.since(mended_at)), told(story.users.since(mended_at))
-        assert not all(a.served for a in story.users.answers)
+        dumb = [a for a in story.users.since(mended_at) if not a.served]
+        assert dumb == [], told(dumb)
+        assert [a for a in story.users.answers if not a.served]  # users had no text before
+
+        rolled = step_of(record, "rollout_hotfix")
+        assert (rolled.end, rolled.standing) == ("mitigated", None), story_of(record)
+        assert [r.before for r in rolled.receipts] == [{"image/chat-a": "engine:mute"}, {"image/chat-b": "engine:v1"}]
+        assert [r.after for r in rolled.receipts] == [{f"image/{p.name}": "engine:v2"} for p in POOLS]
+        assert [e.outcome for e in rolled.effects] == ["better"] * 2
+        assert rolled.receipts[1].acted_at > rolled.effects[0].samples[-1].observed_at
+        back = step_of(record, "rollback_change")
+        assert (back.end, back.receipts) == ("refused", [])
+        assert said(record, "act", "G8", "1-rollback_change") == "chat-a has no revision before the marked change"
 
 
 async def test_a_bad_hotfix_stops_at_its_first_ring_and_is_taken_back_to_what_was_recorded(stage: Stage) -> None:
-    """The canary ring answers errors though its replicas are Ready → Worse → both template and replicas are again those
-    of before → people are told. The second ring never saw the version."""
+    """The canary ring answers errors though its replicas are Ready → Worse → template and replicas are again those of
+    before → people are told. The second ring never saw the version."""
     policy = rules(engine__bad_output=AUTO)
     async with stage("badfix", pools=POOLS, nodes=NODES, policy=policy, roles=("rollout",), canary=True) as story:
         cluster = story.cluster
-        template = cluster.control_plane.api.get(cluster.path("chat-a"))["spec"]["template"]
+        before = {p.name: story.plane.api.get(cluster.path(p.name))["spec"] for p in POOLS}
         story.users.steady(8)
         with cluster.watch_minimum() as minimum:
             await story.fire("CanaryPromptFailed", {"service": "chat-a", "hotfix_image": "engine:broken"})
-            case = await story.opened(story.target(service="chat-a"))
-            record = await story.closed(case)
-            back_at = time.time()
+            record = await story.closed(await story.opened(story.target(service="chat-a")))
             await cluster.until_serving("chat-a", 3)
+            back_at = time.time()
+            await story.users.ask("paid")
 
-        print(story_of(record))
         assert record.outcome == "paged", story_of(record)
+        assert {p.name: story.plane.api.get(cluster.path(p.name))["spec"] for p in POOLS} == before
+        assert [cluster.images(p.name) for p in POOLS] == [{"engine:mute"}, {"engine:v1"}]
         assert minimum.violations == []
-        assert cluster.control_plane.api.get(cluster.path("chat-a"))["spec"]["template"] == template
-        assert cluster.images("chat-a") == {"engine:mute"}
-        assert cluster.images("chat-b") == {"engine:v1"}
-        assert [words(w) for w in story.writes()] == ["patch deployments chat-a", "patch deployments chat-a"]
-        assert story.refused_writes() == []
+        assert [words(w) for w in story.writes()] == ["patch deployments chat-a"] * 2
+        assert story.forbidden() == []
+
+        # Only the ring failed users, and only while the version was there.
+        failed = story.users.failures()
+        ring = set(cluster.addresses.slots("chat-a", POOLS[0].slots))
+        assert failed
+        assert {a.endpoint for a in failed} <= ring, told(failed)
+        assert story.users.failures(since=back_at) == []
+
         rolled = step_of(record, "rollout_hotfix")
-        assert rolled.end == "undone", story_of(record)
-        assert [e.outcome for e in rolled.effects][0] == "worse"
-        assert [p for p in story.pages()]
-        assert back_at
+        assert (rolled.end, rolled.standing) == ("undone", None), story_of(record)
+        assert [r.after for r in rolled.receipts] == [
+            {"image/chat-a": "engine:broken"},
+            {"image/chat-a": "engine:mute"},
+        ]
+        assert [e.outcome for e in rolled.effects] == ["worse", "better"], story_of(record)
+        assert "pool_error_rate" in rolled.effects[0].why
+        assert [p["title"] for p in story.pages()] == [record.why]
