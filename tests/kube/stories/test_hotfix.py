@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from runbooks.policy import ClassPolicy
 from tests.kube.cluster import PoolSpec
@@ -11,26 +12,25 @@ from tests.kube.stories.lab import rules, said, step_of, story_of, words
 from tests.kube.stories.users import told
 
 AUTO = ClassPolicy(mode="auto")
-# Wrong on the GPU type of one pool only (oai-2024-02-20), which is the larger: it answers 200 without a word.
-POOLS = (
-    PoolSpec("chat-a", replicas=3, budget=3, image="engine:mute"),
-    PoolSpec("chat-b", replicas=2, budget=2, image="engine:v1"),
-)
+MUTE = "engine:mute"
+"""Answers 200 without a word, and is Ready all the while."""
+LARGE = PoolSpec("chat-a", replicas=3, budget=3, image=MUTE)
+SMALL = PoolSpec("chat-b", replicas=2, budget=2, image=MUTE)
 NODES = {"a": 3, "b": 3}
 
 
 async def test_a_hotfix_goes_ring_by_ring_and_each_ring_is_proven_before_the_next(stage: Stage) -> None:
     """Webhook with the label hotfix_image → no change to go back to → ring of the largest pool → proven by its own
     replicas, requests and canary → the other ring → the canary passes, the alert resolves → closed as fixed."""
-    policy = rules(engine__bad_output=AUTO)
-    async with stage("hotfix", pools=POOLS, nodes=NODES, policy=policy, roles=("rollout",), canary=True) as story:
+    policy, pools = rules(engine__bad_output=AUTO), (LARGE, SMALL)
+    async with stage("hotfix", pools=pools, nodes=NODES, policy=policy, roles=("rollout",), canary=True) as story:
         cluster = story.cluster
         story.users.steady(8)
         with cluster.watch_minimum() as minimum:
             await story.fire("CanaryPromptFailed", {"service": "chat-a", "hotfix_image": "engine:v2"})
             case = await story.opened(story.target(service="chat-a"))
             await story.in_state(case, "mitigated")
-            for pool in POOLS:
+            for pool in pools:
                 assert cluster.images(pool.name) == {"engine:v2"}
                 await cluster.until_serving(pool.name, pool.replicas)
             mended_at = time.time()
@@ -48,8 +48,8 @@ async def test_a_hotfix_goes_ring_by_ring_and_each_ring_is_proven_before_the_nex
 
         rolled = step_of(record, "rollout_hotfix")
         assert (rolled.end, rolled.standing) == ("mitigated", None), story_of(record)
-        assert [r.before for r in rolled.receipts] == [{"image/chat-a": "engine:mute"}, {"image/chat-b": "engine:v1"}]
-        assert [r.after for r in rolled.receipts] == [{f"image/{p.name}": "engine:v2"} for p in POOLS]
+        assert [r.before for r in rolled.receipts] == [{f"image/{p.name}": MUTE} for p in pools]
+        assert [r.after for r in rolled.receipts] == [{f"image/{p.name}": "engine:v2"} for p in pools]
         assert [e.outcome for e in rolled.effects] == ["better"] * 2
         assert rolled.receipts[1].acted_at > rolled.effects[0].samples[-1].observed_at
         back = step_of(record, "rollback_change")
@@ -60,10 +60,11 @@ async def test_a_hotfix_goes_ring_by_ring_and_each_ring_is_proven_before_the_nex
 async def test_a_bad_hotfix_stops_at_its_first_ring_and_is_taken_back_to_what_was_recorded(stage: Stage) -> None:
     """The canary ring answers errors though its replicas are Ready → Worse → template and replicas are again those of
     before → people are told. The second ring never saw the version."""
-    policy = rules(engine__bad_output=AUTO)
-    async with stage("badfix", pools=POOLS, nodes=NODES, policy=policy, roles=("rollout",), canary=True) as story:
+    # Wrong on the GPU type of one pool only (oai-2024-02-20): each goes back to a version of its own.
+    policy, pools = rules(engine__bad_output=AUTO), (LARGE, replace(SMALL, image="engine:v1"))
+    async with stage("badfix", pools=pools, nodes=NODES, policy=policy, roles=("rollout",), canary=True) as story:
         cluster = story.cluster
-        before = {p.name: story.plane.api.get(cluster.path(p.name))["spec"] for p in POOLS}
+        before = {p.name: story.plane.api.get(cluster.path(p.name))["spec"] for p in pools}
         story.users.steady(8)
         with cluster.watch_minimum() as minimum:
             await story.fire("CanaryPromptFailed", {"service": "chat-a", "hotfix_image": "engine:broken"})
@@ -73,15 +74,15 @@ async def test_a_bad_hotfix_stops_at_its_first_ring_and_is_taken_back_to_what_wa
             await story.users.ask("paid")
 
         assert record.outcome == "paged", story_of(record)
-        assert {p.name: story.plane.api.get(cluster.path(p.name))["spec"] for p in POOLS} == before
-        assert [cluster.images(p.name) for p in POOLS] == [{"engine:mute"}, {"engine:v1"}]
+        assert {p.name: story.plane.api.get(cluster.path(p.name))["spec"] for p in pools} == before
+        assert [cluster.images(p.name) for p in pools] == [{MUTE}, {"engine:v1"}]
         assert minimum.violations == []
         assert [words(w) for w in story.writes()] == ["patch deployments chat-a"] * 2
         assert story.forbidden() == []
 
         # Only the ring failed users, and only while the version was there.
         failed = story.users.failures()
-        ring = set(cluster.addresses.slots("chat-a", POOLS[0].slots))
+        ring = set(cluster.addresses.slots("chat-a", LARGE.slots))
         assert failed
         assert {a.endpoint for a in failed} <= ring, told(failed)
         assert story.users.failures(since=back_at) == []
@@ -90,7 +91,7 @@ async def test_a_bad_hotfix_stops_at_its_first_ring_and_is_taken_back_to_what_wa
         assert (rolled.end, rolled.standing) == ("undone", None), story_of(record)
         assert [r.after for r in rolled.receipts] == [
             {"image/chat-a": "engine:broken"},
-            {"image/chat-a": "engine:mute"},
+            {"image/chat-a": MUTE},
         ]
         assert [e.outcome for e in rolled.effects] == ["worse", "better"], story_of(record)
         assert "pool_error_rate" in rolled.effects[0].why
