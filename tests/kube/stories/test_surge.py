@@ -129,3 +129,37 @@ async def test_a_surge_that_cannot_be_met_falls_through_to_shedding_the_lowest_t
         assert (shed.end, shed.standing) == ("mitigated", None), story_of(record)
         assert [r.after["admit/chat/batch"] for r in shed.receipts] == [50, 0, 25, 50, 75, 100]
         assert [p["title"] for p in story.pages()] == ["Closed: restored"]
+
+
+async def test_replicas_that_find_no_place_are_taken_back_before_anybody_is_refused(stage: Stage) -> None:
+    """There is a free GPU, and its node is kept for others: the new replica is unschedulable → Worse → scaled back at
+    once → the next step. What nobody could foresee is found out by looking."""
+    policy, nodes = rules(demand__surge=AUTO), {"a": 1, "b": 1, "c": 1}
+    async with stage("taint", pools=(POOL,), nodes=nodes, policy=policy, roles=ROLES, speed=SPEED) as story:
+        cluster = story.cluster
+        before = cluster.placement("chat-a")
+        (free,) = set(cluster.nodes) - set(before.values())
+        taint = {"key": "dedicated", "value": "training", "effect": "NoSchedule"}
+        story.plane.api.merge(f"/api/v1/nodes/{free}", {"spec": {"taints": [taint]}})
+        with cluster.watch_minimum() as minimum:
+            crowd = story.users.crowd(44, "batch")
+            await story.fire("DemandSurge", {"service": "chat-a"}, **SURGE)
+            case = await story.opened(story.target(service="chat-a"))
+            await story.in_state(case, "mitigated")
+            assert cluster.placement("chat-a") == before
+            await story.users.leave(crowd)
+            await story.resolve()
+            record = await story.closed(case)
+
+        assert record.outcome == "restored", story_of(record)
+        assert minimum.violations == []
+        assert [(words(w), w.body["spec"]["replicas"]) for w in story.writes()] == [
+            ("patch deployments/scale chat-a", n) for n in (3, 2)
+        ]
+        grown, shed = step_of(record, "increase_capacity"), step_of(record, "shed_load")
+        assert (grown.end, grown.standing) == ("undone", None), story_of(record)
+        assert grown.effects[0].why == "unschedulable was 1 and then 1, which is worse than its bound"
+        assert shed.end == "mitigated"
+        first = min((a for a in story.users.answers if a.refused), key=lambda a: a.at)
+        assert first.at > grown.receipts[1].acted_at.timestamp()
+        assert story.users.failures() == [], told(story.users.failures())
