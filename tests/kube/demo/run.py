@@ -1,9 +1,8 @@
-"""`make demo-cluster`: a Kubernetes cluster is started, one of its GPU nodes fails, and Interlock handles it."""
+"""The demo itself: a Kubernetes cluster is started, one of its GPU nodes fails, and Interlock handles it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from tests.kube.build import BuildFailed, MissingGo, NotBuilt, binaries, built
 from tests.kube.demo import layout, report
 from tests.kube.demo.picture import draw
 from tests.kube.demo.report import ClusterSummary
@@ -89,16 +87,6 @@ def _summary(stage: Stage, case: CaseSummary, node: str, evicted: list[str], pic
     )
 
 
-def _built() -> None:
-    """The programs of the control plane, built when they are missing; what the build says goes to stderr."""
-    try:
-        built()
-    except NotBuilt:
-        print("builds a Kubernetes control plane, about 7 minutes, once", file=sys.stderr, flush=True)
-        with contextlib.redirect_stdout(sys.stderr):
-            binaries()
-
-
 def main(
     yes: Annotated[bool, typer.Option("--yes", help="Approve by the API instead of waiting for a click.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The summary as the last line of stdout.")] = False,
@@ -107,12 +95,11 @@ def main(
     """Start a Kubernetes cluster, fail one of its nodes, and show what Interlock does about it. About two minutes."""
     options = Options(state, yes, json)
     try:
-        _built()
         summary, text = asyncio.run(interruptible(run_demo(options)))
     except KeyboardInterrupt:
         print("interrupted; everything is stopped", file=sys.stderr)
         raise typer.Exit(130) from None
-    except (OperatorError, MissingGo, BuildFailed) as error:
+    except OperatorError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     print(text, file=sys.stderr if json else sys.stdout)

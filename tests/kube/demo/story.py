@@ -92,7 +92,7 @@ class NodeStory(Story):
         before = len(self.marks)
         super()._event(self._once(event))
         if event["what"] == "under load":
-            self._mark(time.time(), "restore", f"checked under load: {event['text']}")
+            self._mark(time.time(), "restore", f"under load {event['text']}")
         elif len(self.marks) > before:
             last = self.marks.pop()
             self.marks.append(Mark(last.at, last.kind, self._short(last, str(event["text"]))))
