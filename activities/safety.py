@@ -154,7 +154,7 @@ class SafetyActivities:
         view, state = facts.guard, facts.cluster
         if req.purpose != "act" or not isinstance(view, Known) or not any(s.nodes for s in view.value.standing):
             return ""
-        if state is None and self._cluster is not None and req.target.endpoint is not None:
+        if state is None and self._cluster is not None:
             state = _state(await known(self._cluster.read(domain), 4, self._clock))
         placed = state.value if isinstance(state, Known) else None
         return explained(req.target, req.detections, view.value, placed, req.workflow_id, self._fleet)

@@ -21,8 +21,11 @@ def explained(
     """Which standing change of another case makes this target look sick, in words; empty when none does.
 
     Only what surely follows from the change counts: a node that is out (its own alerts, its GPUs', its replicas'), and an
-    address of a managed pool that no replica has while a node is out.
+    address of a pool of that node that no replica has meanwhile. A node that takes replicas again explains nothing, even
+    where the books still say that it is out: what people own may stand in them for ever.
     """
+    if state is None:
+        return ""
     for standing in view.standing:
         if standing.case.startswith(workflow_id + "#"):
             continue
@@ -37,16 +40,20 @@ def _named(standing: StandingReceipt) -> str:
     return f"{standing.lever} on {standing.target_id} (case {standing.case})"
 
 
-def _of_node(
-    target: Target, detections: Sequence[Detection], node: str, state: ClusterState | None, fleet: Fleet
-) -> str:
-    if target.node == node or any(d.labels.get("node") == node for d in detections):
+def _of_node(target: Target, detections: Sequence[Detection], node: str, state: ClusterState, fleet: Fleet) -> str:
+    found = state.nodes.get(node)
+    if found is not None and not found.cordoned:
+        return ""
+    # One alert that names the node does not explain the others of the same target.
+    firing = [d for d in detections if d.status == "firing"]
+    if target.node == node or (firing and all(d.labels.get("node") == node for d in firing)):
         return f"node {node} is out"
-    pool = fleet.pool(target.service or "")
-    if target.endpoint is None or pool is None or pool.workload is None or state is None:
+    pool, of = fleet.pool(target.service or ""), fleet.node(node)
+    if target.endpoint is None or pool is None or pool.workload is None:
         return ""
     holders = [p for p in state.pods.values() if p.address == target.endpoint]
     if any(p.node == node for p in holders):
         return f"{target.endpoint} is on node {node}, which is out"
     # Its replica was moved: the address is nobody's. Known only from a full reading of the cluster.
-    return "" if holders else f"{target.endpoint} belonged to a replica that was moved off node {node}"
+    moved = not holders and of is not None and pool.name in of.pools
+    return f"{target.endpoint} belonged to a replica that was moved off node {node}" if moved else ""
