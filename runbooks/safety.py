@@ -81,7 +81,8 @@ def g1_freshness(q: Question, f: Facts) -> GateVerdict:
     bound = freshness_bound_s(q.policy)
     facts_age = (f.now - f.oldest).total_seconds()
     if facts_age > bound:
-        return _say("G1", "deny", f"the oldest fact is {facts_age:.1f} s old; {bound:.0f} s is the most")
+        why = f"the oldest fact is {facts_age:.1f} s old; {bound:.0f} s is the most"
+        return GateVerdict(gate="G1", outcome="deny", reason=why, unknown=True)  # asked again, it may be younger
     if q.purpose != "act":
         return _say("G1", "allow", f"facts are {facts_age:.1f} s old")
     if _goes_on(q, f):
@@ -100,7 +101,9 @@ def g1_freshness(q: Question, f: Facts) -> GateVerdict:
         return _unknown(q, "G1", "the time of the evidence", f.evidence_at)
     age = (f.now - f.evidence_at.value).total_seconds()
     if age > bound:
-        return _say("G1", "deny", f"the newest evidence is {age:.1f} s old; {bound:.0f} s is the most")
+        why = f"the newest evidence is {age:.1f} s old; {bound:.0f} s is the most"
+        # Old because nobody could look just now: the next look brings new evidence, or shows that the fault is gone.
+        return GateVerdict(gate="G1", outcome="deny", reason=why, unknown=isinstance(f.fault, Unknown))
     return _say("G1", "allow", f"evidence {max(age, 0):.1f} s old, facts {facts_age:.1f} s (limit {bound:.0f} s)")
 
 

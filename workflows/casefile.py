@@ -50,6 +50,7 @@ class CaseFile:
         self.attested_upto = 0
         self.diagnosis: Diagnosis | None = None
         self.pending: Pending | None = None
+        self.named = False
         self.approvals: dict[str, Attested] = {}
         self.rejected: Attested | None = None
         self.nonces: set[str] = set()
@@ -148,7 +149,9 @@ class CaseFile:
         if self.diagnosis is None:
             return Rights(group="sre-oncall", quorum=1, accept_unverified=False)
         rule = self.diagnosis.policy
-        return Rights(group=rule.approvers, quorum=rule.quorum, accept_unverified=rule.accept_unverified)
+        # What cannot be taken back needs a named, verified person (G6), whatever the class's policy accepts else.
+        unverified = rule.accept_unverified and not self.named
+        return Rights(group=rule.approvers, quorum=rule.quorum, accept_unverified=unverified)
 
     @property
     def asked(self) -> Pending | None:

@@ -50,7 +50,8 @@ DENIED_AT_MOST_S = 60.0
 
 EXPLAINED_AGAIN_S = 5.0
 EXPLAINED_AT_MOST_S = 900.0
-"""Looks at a fault of our own making grow rarer: a node may be out for days."""
+"""Looks at a fault of our own making grow rarer, up to this and then to a twentieth of the time waited: a node may be out
+for weeks, and the history holds 2,000 events."""
 
 
 def momentary(result: CheckResult) -> bool:
@@ -87,6 +88,7 @@ class StepRun:
         self._first: dict[str, float] = {}
         self._explained = ""
         self._explained_s = EXPLAINED_AGAIN_S
+        self._explained_since = workflow.now()
 
     async def run(self) -> StepEnd:
         """Until the step is complete and Better, or has ended some other way. Standing changes stay in the record."""
@@ -94,6 +96,7 @@ class StepRun:
         self.record.end = end
         self.case.pending = None
         self.case.approvals = {}
+        self.case.named = False
         return end
 
     async def _run(self) -> StepEnd:
@@ -230,11 +233,13 @@ class StepRun:
         """Our own change makes it look sick: nobody is asked and nothing is mended, until it ends or the alert does."""
         if self._explained != why:
             self._explained, self._explained_s = why, EXPLAINED_AGAIN_S
+            self._explained_since = workflow.now()
             self.case.note("explained", why)
         self.case.show("holding", f"Explained: {details.esc(why)}")
         await self.case.wait(self._explained_s, f"Explained: {why}")
         self.case.news.clear()
-        self._explained_s = min(self._explained_s * 1.5, EXPLAINED_AT_MOST_S)
+        waited_s = (workflow.now() - self._explained_since).total_seconds()
+        self._explained_s = min(self._explained_s * 1.5, max(EXPLAINED_AT_MOST_S, waited_s / 20))
 
     async def _give_up(self, why: str) -> StepEnd:
         self.case.note("step refused", f"{self.step.id}: {why}")
@@ -252,6 +257,7 @@ class StepRun:
         """Waits for people, durably, holding nothing. On the last approval the gates are asked again."""
         case = self.case
         assert case.diagnosis is not None
+        case.named = any(g.gate == "G6" and g.outcome == "ask" for g in result.verdict.gates)
         rights, now = case.rights(), workflow.now()
         if case.pending is None or case.pending.digest != self.step.digest or case.pending.expires_at <= now:
             case.approvals = {}
@@ -317,7 +323,8 @@ class StepRun:
         *earlier, last = result.left
         for receipt in earlier:
             self.record.receipts.append(receipt)
-            self.record.standing = merged(self.record.standing, receipt)
+            if kind(self.step.step) is not Kind.IRREVERSIBLE:
+                self.record.standing = merged(self.record.standing, receipt)
         return await self._prove(last, result.complete, {} if result.complete else self._baseline(result))
 
     async def _prove(self, receipt: Receipt, last: bool, baseline: dict[str, float]) -> StepEnd | None:

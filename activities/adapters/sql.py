@@ -39,7 +39,17 @@ class SqlJournal:
         if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
             raise Permanent("a journal in memory outlives nothing: name a file, as in sqlite:////path/journal.db")
         self._engine = _engine(url)
-        self._in_transaction(metadata.create_all)
+        self._tables()
+
+    def _tables(self) -> None:
+        """Makes what is missing. Two processes that begin on a fresh file at once both find nothing: the second then finds
+        the first's tables, and looks again."""
+        try:
+            self._in_transaction(metadata.create_all)
+        except Retryable as error:
+            if "already exists" not in str(error):
+                raise
+            self._in_transaction(metadata.create_all)
 
     async def intend(self, permit: Permit, change: Change, receipt: Receipt) -> bool:
         """Before the act: writes it down. False, and nothing written, when the permit is known."""
