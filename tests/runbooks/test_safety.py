@@ -262,6 +262,14 @@ def test_a_denial_by_a_known_fact_is_not_worth_asking_again() -> None:
     assert not judge(q, facts(fault=Unknown(why="gone"))).may_pass
 
 
+def test_evidence_that_is_old_because_nobody_could_look_is_asked_for_again() -> None:
+    """A busy minute must not end a step half way: the next look brings new evidence, or shows that the fault is gone."""
+    old = known(NOW - timedelta(seconds=30))
+
+    assert judge(question(), facts(fault=Unknown(why="no answer within 4 s"), evidence_at=old)).may_pass
+    assert not judge(question(), facts(evidence_at=old)).may_pass
+
+
 def test_an_endpoint_that_gives_tokens_counts_as_lost_when_it_is_taken_out_for_another_reason() -> None:
     """Bad output is still output: the last endpoint that answers must not be isolated because its canary fails."""
     by_canary = STEP.model_copy(update={"healthy": Criterion(indicator="canary_pass", above=1.0)})
