@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from tests.crash_kube.tally import of_lane
 from tests.kube.audit import Write
 from tests.kube.control_plane import ControlPlane
 
-AT_ONCE = 14
+AT_ONCE, STARTING = 12, 4
+"""Lanes side by side, and of these so many may be starting: a dozen at once would keep two cores from all the others."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Stage:
     plane: ControlPlane
     kubeconfigs: dict[str, Path]
     folder: Path
+    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTING))
 
     async def play(self, roles: Sequence[Role]) -> dict[str, Ending]:
         """Name of the role → its ending. Raises nothing for what a case did wrong."""
@@ -92,13 +95,19 @@ def manifests(namespace: str) -> list[str]:
 async def _play(stage: Stage, role: Role) -> Ending:
     ending = Ending(role)
     try:
-        async with running_lane(
-            stage.client, stage.plane, stage.kubeconfigs, stage.folder, role.story, role.name, role.end
-        ) as lane:
-            ending.namespace = lane.cluster.namespace
-            await asyncio.to_thread(stage.bind, lane.cluster.namespace)
-            await prepare(lane)
-            await lane.fail()
+        async with AsyncExitStack() as stack:
+            async with stage.starting:
+                lane = await stack.enter_async_context(
+                    running_lane(
+                        stage.client, stage.plane, stage.kubeconfigs, stage.folder, role.story, role.name, role.end
+                    )
+                )
+                ending.namespace = lane.cluster.namespace
+                await asyncio.to_thread(stage.bind, lane.cluster.namespace)
+                await prepare(lane)
+                await lane.fail()
+                ending.before = await asyncio.to_thread(lane.world)
+                await lane.start_workers()
             await _case(lane, ending)
     except (AssertionError, RuntimeError, httpx.HTTPError) as error:
         ending.why = f"{ending.why}\n{error!r}"
@@ -106,8 +115,6 @@ async def _play(stage: Stage, role: Role) -> Ending:
 
 
 async def _case(lane: Lane, ending: Ending) -> None:
-    ending.before = await asyncio.to_thread(lane.world)
-    await lane.start_workers()
     helpers = [asyncio.create_task(lane.keep_working()), asyncio.create_task(_reboots(lane))]
     try:
         await lane.open()
