@@ -168,7 +168,7 @@ class Standing:
         self.record.effects.append(effect)
         self.case.note(f"restore: {effect.outcome}", effect.why)
         if effect.outcome == "better":
-            self.record.standing = _left(stands, acted.receipt)
+            self.record.standing = left(stands, acted.receipt, whole=part == 1.0)
             await self.moves.release(self.step, self.record, applied=True)
             return True
         return await self._mitigate_again(stands, acted.receipt)
@@ -197,7 +197,7 @@ class Standing:
                 await self.moves.release(self.step, self.record, applied=True)
                 return False
         # It could not be put back: what stands is now the partly restored state, and people must know.
-        self.record.standing = _left(stands, restored)
+        self.record.standing = left(stands, restored)
         await self.moves.release(self.step, self.record, applied=True)
         await self.case.page_people(
             f"{self.step.id}/restore-harm",
@@ -213,6 +213,10 @@ class Standing:
             return True
         for _ in range(RESTORES_AT_MOST):
             result = await self.moves.check(self.step, "undo", len(self.record.receipts), stands)
+            if result is not None and result.complete:  # somebody was faster, or nothing of it can be taken back
+                self.record.standing = None
+                await self.moves.release(self.step, self.record, applied=False)
+                return True
             if result is not None and result.permit is not None and result.change is not None:
                 ends = {**{r.id: "undone" for r in self.record.receipts}, "self": "undone"}
                 acted = await self.moves.apply(self.step, result.change, result.permit, ends)
@@ -227,8 +231,14 @@ class Standing:
         return False
 
 
-def _left(stands: Receipt, restored: Receipt) -> Receipt | None:
-    """What still stands after a part of the way back: None when all settings are those of before."""
+def left(stands: Receipt, restored: Receipt, whole: bool = False) -> Receipt | None:
+    """What still stands after a part of the way back: None when all settings are those of before.
+
+    `whole`: it was the last part. What it passed over (a freeze that the case's own rollback has lifted) was back
+    already, is not in its receipt, and would else stand in the Guard's book for ever.
+    """
+    if whole:
+        return None
     after = {**stands.after, **restored.after}
     if all(after[k] == stands.before[k] for k in stands.before if not one_way(k)):
         return None
