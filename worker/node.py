@@ -100,7 +100,14 @@ async def actuator_of(
         return
     quiet = Quiet(options.lock) if options.lock is not None else None
     nvml = Nvml(quiet)
-    agent = NodeAgent(node.name, nvml, quiet=quiet, reset_argv=options.reset_argv, boot_id_file=options.boot_id_file)
+    agent = NodeAgent(
+        node.name,
+        nvml,
+        quiet=quiet,
+        reset_argv=options.reset_argv,
+        persistence_argv=options.persistence_argv,
+        boot_id_file=options.boot_id_file,
+    )
     publishing = asyncio.create_task(publish(KubeNode(api, node.name), nvml, options.publish_s))
     try:
         yield actuator(OwnHands(agent, options.reboot_argv))

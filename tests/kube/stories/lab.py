@@ -72,7 +72,15 @@ def quick() -> Library:
 def rules(**classes: ClassPolicy) -> Policy:
     """Auto for the classes that are named (dots are two underscores), quick holds."""
     generous = {"max_acts_per_hour": 1000, "attempts": 1000}
-    levers = ("rebalance_nodes", "increase_capacity", "shed_load", "rollout_hotfix", "rollback_change", "reboot_node")
+    levers = (
+        "rebalance_nodes",
+        "increase_capacity",
+        "shed_load",
+        "rollout_hotfix",
+        "rollback_change",
+        "reset_gpu",
+        "reboot_node",
+    )
     return Policy(
         name="stories",
         classes={name.replace("__", "."): found for name, found in classes.items()},
