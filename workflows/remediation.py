@@ -32,6 +32,7 @@ class Remediation(Doors):
     def __init__(self) -> None:
         super().__init__()
         self._round = 1
+        self._cut_short = False
 
     @workflow.run
     async def run(self, raw: RawValue = NOTHING) -> CaseResult:
@@ -101,6 +102,7 @@ class Remediation(Doors):
         moves = Increments(case)
         case.merge()
         stood: list[Standing] = []
+        self._cut_short = False
         while True:
             outcome, why = await self._plan_and_act(case, moves, stood)
             if outcome is not None:
@@ -124,7 +126,9 @@ class Remediation(Doors):
         if case.firing():
             await self._diagnose(case)
         same = before is not None and case.record.classification == before
-        if stood and (same or not case.firing()):
+        # One more alert of the same fault must not leave half a drain standing, nor the steps after it undone.
+        cut_short, self._cut_short = self._cut_short, False
+        if stood and (not case.firing() or (same and not cut_short)):
             return await self._stand(case, stood)
         outcome, why = await self._steps(case, moves, stood)
         if stood and outcome in ("paged", "observed", "self_resolved"):
@@ -156,6 +160,7 @@ class Remediation(Doors):
                 return await self._stand(case, stood)
             match end:
                 case "replan":
+                    self._cut_short = True
                     return None, ""
                 case "enough":
                     return await self._stand(case, stood)

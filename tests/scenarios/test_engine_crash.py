@@ -54,3 +54,30 @@ async def test_a_pool_that_lost_engines_is_rerouted_in_increments_after_approval
 
         assert (result["outcome"], result["lever"]) == ("restored", "reroute_traffic")
         assert await weights(lab) == {"chat-a": 50, "chat-b": 50}
+
+
+async def test_one_more_alert_of_the_same_fault_does_not_leave_half_of_a_step_standing(lab: labs.Lab) -> None:
+    """It comes between two increments: the case plans again, asks again, and goes on to the end of the step."""
+    async with labs.running_worker(lab.parts()):
+        await lose(lab, "a0", "a1")
+        detection, more = lab.lost("chat-a", 1), lab.lost("chat-a", 1, fingerprint="another")
+        handle = await lab.start(detection)
+        for word in ("first", "again"):
+            waiting = (await lab.in_state(handle, "waiting_approval"))["waiting"]
+            await handle.signal(
+                "decide", {"step": waiting["step"], "plan": waiting["digest"], "decision": "approve", "reason": word}
+            )
+            await lab.in_state(handle, "verifying", 60)
+            if word == "first":
+                await handle.signal("detect", more)
+        await lab.in_state(handle, "mitigated", 60)
+
+        assert await weights(lab) == {"chat-a": 0, "chat-b": 100}
+
+        await lab.heal()
+        await lab.resolve(detection)
+        await lab.resolve(more)
+        result = await handle.result()
+
+        assert (result["outcome"], result["lever"]) == ("restored", "reroute_traffic")
+        assert await weights(lab) == {"chat-a": 50, "chat-b": 50}
