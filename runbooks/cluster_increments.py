@@ -201,11 +201,17 @@ def _hotfix(step: RolloutHotfix, settings: Settings, state: ClusterState, fleet:
             return Change(
                 before=before,
                 after=after,
-                blast=Blast(changed=_shares(fleet, ring), restarting=_down(state, ring)),
+                # What is on the new version after this ring, the rings before included: each alone would pass any limit.
+                blast=Blast(changed=_shares(fleet, _up_to(step, number)), restarting=_down(state, ring)),
                 last=number == len(step.rings) - 1,
                 note=f"ring {number + 1} of {len(step.rings)}: {', '.join(ring)}",
             )
     return NothingToDo(why="every ring has this version already")
+
+
+def _up_to(step: RolloutHotfix, number: int) -> list[str]:
+    """The pools of the rings up to this one."""
+    return [pool for ring in step.rings[: number + 1] for pool in ring]
 
 
 def _version(step: RolloutHotfix, pool: str) -> Settings:

@@ -251,7 +251,7 @@ def test_a_new_version_counts_the_share_of_the_route_that_gets_it() -> None:
     back = plan(ROLLBACK, AFTER_CHANGE, big=CHANGED)
 
     assert first.blast.changed == {"chat": 0.75}
-    assert second.blast.changed == {"chat": 0.25}
+    assert second.blast.changed == {"chat": 1.0}  # with the ring before: all of it
     assert back.blast.changed == {"chat": 0.75}
 
 
