@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -13,7 +14,7 @@ from activities.facts import Clock, known, utc_now
 from activities.failures import port_failures
 from activities.ports import Actuator, Journal
 from runbooks.base import digest
-from runbooks.change import Receipt
+from runbooks.change import Change, Receipt
 from runbooks.facts import Unknown
 from runbooks.plan import ApplyRequest, ReadBack, ReadBackRequest
 
@@ -57,7 +58,9 @@ class Acts:
                 await self._actuator.swap(req.change, permit)
             except Refused as refused:
                 # Never applied, or no longer what stands: somebody else has written since. Either way nothing of it is ours.
-                await self._journal.settle(receipt.id, "not_standing", str(refused)[:200])
+                # But for a late attempt: what an earlier one did has its receipt by now, and that one stands.
+                if await self._journal.receipt(permit.id) is None:
+                    await self._journal.settle(receipt.id, "not_standing", str(refused)[:200])
                 raise
             had_acted = not first and before.permit_id == permit.id
             receipt = receipt.model_copy(update={"recovered": had_acted})
@@ -104,6 +107,12 @@ class Acts:
                 await self._journal.receive(receipt)
             return ReadBack(state="applied", why="the settings are those of the change", receipt=receipt)
         if found == apply.change.before:
+            if now.value.permit_id == apply.permit.id and req.failed != "Permanent" and _shows_late(apply.change):
+                # A reboot takes minutes to show, a reset may not have been counted: called "not applied" it would be
+                # made once more.
+                return ReadBack(
+                    state="unknown", why="it was begun under this permit, and the settings are still those of before"
+                )
             return ReadBack(state="not_applied", why="the settings are those of before")
         left = sorted(k for k, v in found.items() if v == apply.change.before[k])
         rest = [k for k in found if k not in left]
@@ -113,6 +122,11 @@ class Acts:
                 await self._journal.receive(receipt)
             return ReadBack(state="partly", why=f"{', '.join(left)} as before, the rest is changed", receipt=receipt)
         return ReadBack(state="unknown", why=f"the settings are neither before nor after: {found}")
+
+
+def _shows_late(change: Change) -> bool:
+    """True for what a node's own agent does: its effect is seen long after the order, by another's word."""
+    return any(key.partition("/")[0] in ("boot", "gpu") for key in change.after)
 
 
 class TrafficActivities(Acts):
@@ -135,7 +149,8 @@ class ClusterActivities(Acts):
     @activity.defn(name="apply_cluster")
     async def apply(self, req: ApplyRequest) -> Receipt:
         """See `Acts`."""
-        return await self._apply(req)
+        async with _beating():
+            return await self._apply(req)
 
     @activity.defn(name="read_back_cluster")
     async def read_back(self, req: ReadBackRequest) -> ReadBack:
@@ -148,16 +163,23 @@ class NodeActivities(Acts):
 
     @activity.defn(name="apply_node")
     async def apply(self, req: ApplyRequest) -> Receipt:
-        """See `Acts`. Beats while it lasts: when the machine goes down under it, the server notices in seconds."""
-        beat = asyncio.create_task(_beat())
-        try:
+        """See `Acts`."""
+        async with _beating():
             return await self._apply(req)
-        finally:
-            beat.cancel()
-            await asyncio.gather(beat, return_exceptions=True)
 
 
-async def _beat() -> None:
-    while True:
-        activity.heartbeat()
-        await asyncio.sleep(3)
+@asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    """Heartbeats while it lasts: when the worker or its machine goes down under it, the server notices in seconds."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(3)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

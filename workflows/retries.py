@@ -71,8 +71,10 @@ ACT = Acting(
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 """The acting activity. After the last attempt the workflow reads back and pages: it never assumes."""
-ACT_ON_CLUSTER = Acting(
+ACT_ON_CLUSTER = Beating(
     start_to_close_timeout=_s(30),
+    heartbeat_timeout=_s(10),  # a worker that died is known by then, and not only after the longest act
+    schedule_to_close_timeout=_s(300),
     retry_policy=RetryPolicy(maximum_attempts=6, initial_interval=_s(0.3), maximum_interval=_s(5)),
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )

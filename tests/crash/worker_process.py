@@ -100,7 +100,7 @@ class PointedJournal(SqlJournal):
 
 def start(job: Path, log: Path) -> ForkServerProcess:
     """A new worker process; what it says goes to `log`."""
-    FORKS.set_forkserver_preload(["pytest", "tests.crash.worker_process"])
+    FORKS.set_forkserver_preload(["pytest", "tests.crash.warm"])
     process = FORKS.Process(target=_run, args=(job, log))
     process.start()
     return process

@@ -47,7 +47,7 @@ class Job(Model):
 
 def start(job: Path, log: Path) -> ForkServerProcess:
     """A new worker process; what it says goes to `log`."""
-    FORKS.set_forkserver_preload(["pytest", "tests.crash_kube.warm"])
+    FORKS.set_forkserver_preload(["pytest", "tests.crash.warm"])
     process = FORKS.Process(target=_run, args=(job, log))
     process.start()
     return process

@@ -6,9 +6,10 @@ import threading
 
 from temporalio.worker._worker import load_default_build_id
 
-from tests.crash_kube import worker_process
+from tests.crash import worker_process
+from tests.crash_kube import worker_process as on_a_cluster
 
 # The default name of a worker's build is a hash of all modules that are loaded: 1.5 s on one core.
 load_default_build_id()
 assert threading.active_count() == 1, "a process with threads must not be forked"
-__all__ = ["worker_process"]
+__all__ = ["on_a_cluster", "worker_process"]
