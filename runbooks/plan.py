@@ -259,6 +259,9 @@ class ReadBackRequest(Model):
     """What became of an act whose result is unknown."""
 
     apply: ApplyRequest
+    failed: str = Field(
+        default="", description="How it failed, by type. Permanent: by the agent's own word it did not come about."
+    )
 
 
 class ReadBack(Model):

@@ -139,7 +139,8 @@ class Increments:
             cause = error.cause
             if isinstance(cause, ApplicationError) and cause.type == "Refused":
                 return Acted(why=str(cause.message))
-            back = await levers.read_back(request, lever)
+            failed = cause.type or "" if isinstance(cause, ApplicationError) else ""
+            back = await levers.read_back(request, lever, failed)
             case.note("read back", f"{back.state}: {back.why} (after: {cause or error})")
             if back.state == "not_applied":
                 return Acted(why=f"not applied: {cause or error}")

@@ -66,9 +66,9 @@ async def apply(req: ApplyRequest, lever: ActingStep, what: str) -> Receipt:
     assert_never(lever)
 
 
-async def read_back(req: ApplyRequest, lever: ActingStep) -> ReadBack:
-    """What stands there after an act whose result is not known."""
-    back = ReadBackRequest(apply=req)
+async def read_back(req: ApplyRequest, lever: ActingStep, failed: str = "") -> ReadBack:
+    """What stands there after an act whose result is not known. `failed`: how it failed, by its type."""
+    back = ReadBackRequest(apply=req, failed=failed)
     match lever:
         case RerouteTraffic() | IsolateEndpoint() | RecycleConnections() | ShedLoad():
             return await workflow.execute_activity_method(
