@@ -14,6 +14,8 @@ from runbooks.fleet import Workload
 
 CHECK, POOL = "interlock.dev/check", "interlock.dev/pool"
 ROLE = "rebalance_nodes.yaml"
+LIVES_S = 600
+"""Longer than all attempts of a check together."""
 CORDON = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}
 
 
@@ -54,6 +56,8 @@ def replica(deployment: Json, node: str, pool: str, name: str) -> Json:
     spec = template["spec"]
     # Bound here and not by the scheduler: a cordon is no obstacle, and the node's kubelet still counts its GPUs.
     spec |= {"nodeName": node, "restartPolicy": "Never", "tolerations": [*(spec.get("tolerations") or []), CORDON]}
+    # When everybody who knows of it dies, the kubelet ends it: a GPU must not be held by what nobody owns.
+    spec["activeDeadlineSeconds"] = LIVES_S
     about = {"name": name, "labels": marks, "annotations": (template.get("metadata") or {}).get("annotations") or {}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}
 
