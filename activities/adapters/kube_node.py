@@ -145,7 +145,11 @@ class NodeActuator:
         health = await self._agent.gpu(int(key.name))
         if why := recovered(health):
             raise Ambiguous(f"{key.text}: this permit may have reset it before, and it is not well: {why}")
-        await self._node.count_reset(key.name, int(change.before[key.text]))
+        try:
+            await self._node.count_reset(key.name, int(change.before[key.text]))
+        except Refused as error:
+            # Counted meanwhile, by the attempt before this one or by somebody else: Refused would say that nothing was done.
+            raise Ambiguous(f"{key.text}: this permit may have reset it before, and {error}") from error
 
     async def _drained(self, node: Json, domain: str) -> None:
         on = name(node)

@@ -184,6 +184,25 @@ async def test_a_reset_that_was_made_and_not_counted_is_counted_and_not_made_aga
     assert gpus.resets == ["0"]
 
 
+async def test_two_attempts_that_count_the_same_reset_do_not_call_it_refused(
+    bench: KubeBench, drained: str, gpus: Node
+) -> None:
+    """Refused would say that nothing was done. The one before counts while this one still looks."""
+    hands, wanted = Machine(bench, drained, gpus), reset(drained)
+    with pytest.raises(Killed):
+        await actuator(bench, drained, hands, checkpoint=dies_at("after_write")).swap(wanted, permit(wanted))
+
+    class Slow(Machine):
+        async def gpu(self, index: int) -> GpuHealth:
+            await KubeNode(self.bench.api("interlock-node-agent"), self.node).count_reset(str(index), 0)
+            return await super().gpu(index)
+
+    with pytest.raises(Ambiguous, match="may have reset it before"):
+        await actuator(bench, drained, Slow(bench, drained, gpus)).swap(wanted, permit(wanted))
+
+    assert gpus.resets == ["0"]
+
+
 async def test_a_reset_that_nobody_can_vouch_for_is_ambiguous(bench: KubeBench, drained: str, gpus: Node) -> None:
     """The GPU is as sick as before: it is not reset a second time under the same permit."""
     hands, wanted = Machine(bench, drained, gpus), reset(drained)
