@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -16,6 +19,7 @@ from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Answer
 
 TIMEOUT = timedelta(seconds=4)
+POLLED_WITHIN = timedelta(seconds=90)
 
 
 class GuardClient:
@@ -79,3 +83,17 @@ class GuardClient:
         except (RPCError, TimeoutError) as error:
             # The Guard may have granted: the retry sends the same key and gets the same permit.
             raise Retryable(f"the Guard of {request.domain} does not answer: {error}") from error
+
+    async def listens(self, queue: str) -> bool:
+        """Whether a worker has asked this queue for activities within the last minute and a half: longer than one poll."""
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        try:
+            found = await self._client.workflow_service.describe_task_queue(request, timeout=TIMEOUT)
+        except RPCError as error:
+            raise Retryable(f"who listens on {queue} could not be asked: {error.message}") from error
+        seen = [p.last_access_time.ToDatetime(UTC) for p in found.pollers]
+        return any(datetime.now(UTC) - at < POLLED_WITHIN for at in seen)

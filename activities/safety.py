@@ -12,6 +12,7 @@ from activities.guard_client import GuardClient
 from activities.ports import Actuator, Cluster, ClusterSnapshot, Journal, Snapshot, Traffic
 from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
 from runbooks.cluster import ClusterState
+from runbooks.detection import node_queue
 from runbooks.explained import explained
 from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
 from runbooks.fleet import Dependency, Fleet
@@ -131,7 +132,7 @@ class SafetyActivities:
         )
         own = await self._own(req) if placed is not None else {}
         acted = declared if placed is None else placed
-        change = self._plan(req, acted, placed, state, view, own)
+        change = await self._deaf(req) or self._plan(req, acted, placed, state, view, own)
         before = await self._before(change, acted, self._traffic if placed is None else self._cluster)
         facts = Facts(
             now=self._clock(),
@@ -184,6 +185,21 @@ class SafetyActivities:
             ]
             # An intent is no act: only what has a receipt was done.
             return tuple([r for r in mine if await self._journal.receipt(r.permit_id) is not None])
+
+    async def _deaf(self, req: CheckRequest) -> CannotPlan | None:
+        """An act for a node where nobody listens would hold the domain until it is given up: it is not begun."""
+        step = req.step.step
+        if req.purpose != "act" or not isinstance(step, NodeStep):
+            return None
+        heard = await known(self._guard.listens(node_queue(step.node)), 4, self._clock)
+        if isinstance(heard, Unknown):
+            return CannotPlan(why=f"whether the agent of {step.node} listens is unknown: {heard.why}")
+        if heard.value:
+            return None
+        why = (
+            f"no agent of {step.node} listens: run `interlock worker --node {step.node}` there, or with --bmc elsewhere"
+        )
+        return CannotPlan(why=why, lasting=True)
 
     def _plan(
         self,

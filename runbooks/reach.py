@@ -26,6 +26,7 @@ from runbooks.levers import (
 )
 from runbooks.plan import Envelope
 from runbooks.policy import Policy
+from runbooks.secrets import names_a_secret
 from runbooks.templates import RenderError
 
 
@@ -97,6 +98,12 @@ def _rings(step: RolloutHotfix, rings: list[list[Pool]], where: tuple[int | str,
         raise RenderError((*where, "with", "rings"), "a pool stands in two rings; name each once")
     if not step.image and not step.env:
         raise RenderError((*where, "with", "image"), "rollout_hotfix changes nothing: give `image` or `env`")
+    secret = [name for name in step.env if names_a_secret(name)]
+    if secret:
+        raise RenderError(
+            (*where, "with", "env", secret[0]),
+            f"{secret[0]} is named like a secret, and what a step sets is shown to people and kept; change a secret by its own way",
+        )
     largest = max(pools, key=lambda p: p.size * p.tokens_per_second)
     if all(p.size * p.tokens_per_second < largest.size * largest.tokens_per_second for p in rings[0]):
         raise RenderError(

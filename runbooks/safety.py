@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from runbooks.base import Model
-from runbooks.change import CannotPlan, Change, NothingToDo
+from runbooks.change import CannotPlan, Change, NothingToDo, replicas_key
 from runbooks.detection import Target
 from runbooks.facts import Facts, GuardView, Known, PoolState, StandingReceipt, Unknown
 from runbooks.fleet import Fleet
@@ -218,8 +218,8 @@ def _pool(q: Question, f: Facts, gate: str, name: str) -> PoolState | GateVerdic
 
 
 def _going(q: Question) -> dict[str, int]:
-    """Replicas that a restore takes away again, by pool."""
-    if q.purpose != "restore" or not isinstance(q.change, Change):
+    """Replicas that a restore or an undo takes away again, by pool."""
+    if q.purpose == "act" or not isinstance(q.change, Change):
         return {}
     out: dict[str, int] = {}
     for key, after in q.change.after.items():
@@ -240,8 +240,11 @@ def _answering(q: Question, f: Facts, gate: str, state: PoolState) -> int | Gate
         return _unknown(q, gate, f"how many endpoints of {state.pool} answer", Unknown(why="they could not be probed"))
     assert isinstance(q.change, Change)
     blast = q.change.blast
-    down = blast.endpoints_down.get(state.pool, 0) + blast.restarting.get(state.pool, 0) + _going(q).get(state.pool, 0)
+    down = blast.endpoints_down.get(state.pool, 0) + blast.restarting.get(state.pool, 0)
     step = q.step.step
+    if state.pool in _going(q):
+        # Of those that are too many the controller ends first what is not ready: an undo of what never served takes none.
+        return min(state.answering, int(q.change.after[replicas_key(state.pool)]))
     # By default the fault of an endpoint is that it gave no token just now: then it is not among those that answer. By a
     # runbook's own criterion (bad output) or on another target the one that is taken out may well be one of them.
     if isinstance(step, RolloutHotfix | RollbackChange):
@@ -295,7 +298,7 @@ def _coming_back(q: Question, f: Facts) -> dict[str, float]:
 
 def g3_headroom(q: Question, f: Facts) -> GateVerdict:
     """Whatever receives the load has room for it: rerouted load killed the second cluster in oai-2024-04-10."""
-    if not isinstance(q.change, Change) or q.purpose == "undo":
+    if not isinstance(q.change, Change) or (q.purpose == "undo" and not _going(q)):
         return _say("G3", "allow", "nothing receives more load")
     blast = q.change.blast
     notes: list[str] = []
@@ -306,7 +309,7 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
         left = _answering(q, f, "G3", state)
         if isinstance(left, GateVerdict):
             return left
-        if _no_fewer(q, state, left):
+        if _no_fewer(q, state, left) or (q.purpose == "undo" and left == state.answering):
             notes.append(f"{pool} loses none that answers")
             continue
         if state.load_tps is None:
@@ -411,7 +414,7 @@ def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
         if isinstance(left, GateVerdict):
             return left.model_copy(update={"outcome": "deny"})
         least = minimum(q.policy, state.endpoints)
-        if left < least and not _no_fewer(q, state, left):
+        if left < least and left != state.answering:
             return _say("G5", "deny", f"{left} replica(s) of {pool} would answer meanwhile; {least} is the minimum")
         notes.append(f"{left} of {state.endpoints} in {pool} answer meanwhile (minimum {least})")
     for pool in q.change.blast.reserved_tps:

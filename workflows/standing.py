@@ -181,11 +181,20 @@ class Standing:
         """
         for _ in range(NOT_YET_AT_MOST):
             result = await self.moves.check(self.step, "restore", len(self.record.receipts), stands, part, self._rejoin)
-            if result is None or result.guard != "refused" or result.retry_after_s <= 0:
+            waits = result is not None and result.guard in ("refused", "queued") and result.retry_after_s > 0
+            if result is None or not waits:
                 return result
-            if await self.case.wait(result.retry_after_s, f"Restore: {result.guard_why}"):
+            # Queued: its turn comes by news of the Guard, which wakes it; counted as failed, a long rollout of another
+            # case would end in "Restore failed" three times over.
+            if await self.case.wait(result.retry_after_s, f"Restore: {result.guard_why}") and not self._granted():
                 return result  # somebody has something to say: he is heard first
         return result
+
+    def _granted(self) -> bool:
+        """True when what woke us is only that our turn has come."""
+        only = bool(self.case.news) and not self.case.called and not self.case.inbox
+        self.case.news.clear()
+        return only
 
     async def _mitigate_again(self, stands: Receipt, restored: Receipt) -> bool:
         """The restore did harm or proved nothing: put the mitigation back, and watch on. Always False."""

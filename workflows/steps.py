@@ -48,6 +48,8 @@ DENIED_AT_MOST_S = 60.0
 """What is not known, or has no room at this moment, is asked again for so long; then people are told."""
 
 
+HISTORY_AT_MOST = 1500
+"""Events after which no further increment begins: undo, restore and the record still need room under 2,000."""
 EXPLAINED_AGAIN_S = 5.0
 EXPLAINED_AT_MOST_S = 900.0
 """Looks at a fault of our own making grow rarer, up to this and then to a twentieth of the time waited: a node may be out
@@ -104,6 +106,8 @@ class StepRun:
             stop = await self.case.safe_point(self._step_back)
             if stop is not None and (ended := await self._stopped(stop)):
                 return ended
+            if workflow.info().get_current_history_length() > HISTORY_AT_MOST:
+                return await self._give_up("this case has grown too long to go on by itself")
             self.case.show("checking")
             result = await self.moves.check(self.step, "act", self._increment)
             if result is None:
@@ -397,17 +401,20 @@ class StepRun:
                     return await self._undone(acted.receipt, before)
                 if acted.receipt is not None:
                     self.record.receipts.append(acted.receipt)
+            if result is not None and result.complete and result.verdict.outcome == "allow":
+                return await self._undone(None, before)  # somebody has put it back already, or nothing of it can be
             if result is not None and result.verdict.outcome == "deny" and not result.verdict.may_pass:
                 break
             await workflow.sleep(1, summary="Undo is tried again")
         return await self._keep(f"{lever} did not help ({why}) and could not be undone")
 
-    async def _undone(self, receipt: Receipt, before: Receipt | None) -> StepEnd:
+    async def _undone(self, receipt: Receipt | None, before: Receipt | None) -> StepEnd:
         """Taken back. A version that was rolled back is looked at again: the one before may be bad itself."""
-        self.record.receipts.append(receipt)
+        if receipt is not None:
+            self.record.receipts.append(receipt)
         self.record.standing = before
         effect = None
-        if kind(self.step.step) is Kind.PERMANENT:
+        if receipt is not None and kind(self.step.step) is Kind.PERMANENT:
             effect = await self._way_back(receipt)
             self.record.effects.append(effect)
             self.case.note(f"effect of the way back: {effect.outcome}", effect.why)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from runbooks.secrets import names_a_secret
+
 MARK = "[redacted]"
-# Whole names only: `tokens_per_second` is a measurement.
-_NAMES = re.compile(
-    r"(.*[_-])?(token|jwt|password|passwd|secret|authorization|api[_-]?key|private[_-]?key|signature|cookie)", re.I
-)
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*")
 _BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.I)
 
@@ -18,7 +16,7 @@ def redacted(value: Any) -> Any:
     """The same JSON value without what looks like a secret."""
     match value:
         case dict():
-            return {k: MARK if _NAMES.fullmatch(k) and isinstance(v, str) else redacted(v) for k, v in value.items()}
+            return {k: MARK if names_a_secret(k) and isinstance(v, str) else redacted(v) for k, v in value.items()}
         case list():
             return [redacted(item) for item in value]
         case str():
