@@ -16,12 +16,14 @@ from runbooks.detection import node_queue
 from runbooks.explained import explained
 from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
 from runbooks.fleet import Dependency, Fleet
+from runbooks.gates.headroom import reserved
+from runbooks.gates.question import Question
 from runbooks.guard import AcquireRequest, Answer
 from runbooks.levers import ClusterStep, IncreaseCapacity, NodeStep, Page
 from runbooks.plan import CheckRequest, CheckResult
 from runbooks.planning import plan_change, plan_restore
 from runbooks.policy import Policy
-from runbooks.safety import Question, judge, reserved
+from runbooks.safety import judge
 
 PRIORITY = {"undo": 0, "restore": 3, "act": 5}
 FIRST = {"isolate_endpoint": 1, "shed_load": 2}

@@ -12,11 +12,12 @@ from runbooks.change import Blast, Change
 from runbooks.detection import Target
 from runbooks.effects import patient, worse_in_the_end
 from runbooks.facts import Facts, FaultNow, GuardView, Known, StandingReceipt, Unknown
+from runbooks.gates.question import Question
 from runbooks.levers import IncreaseCapacity, RolloutHotfix, Step
 from runbooks.plan import IndicatorQuery, PlannedStep, Sample
 from runbooks.policy import ClassPolicy, Policy
 from runbooks.reach import envelope_of
-from runbooks.safety import Question, judge
+from runbooks.safety import judge
 from runbooks.schema import Criterion, RestoreRule, Verify
 from tests.runbooks import clusters as c
 

@@ -12,10 +12,11 @@ from runbooks.change import Blast, CannotPlan, Change, NothingToDo
 from runbooks.detection import Target
 from runbooks.facts import Approval, Facts, FaultNow, GuardView, Known, PoolState, StandingReceipt, Unknown
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from runbooks.gates.question import Question
 from runbooks.levers import IsolateEndpoint
 from runbooks.plan import Envelope, IndicatorQuery, PlannedStep
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
-from runbooks.safety import GATES, Question, judge
+from runbooks.safety import GATES, judge
 from runbooks.schema import Criterion, RestoreRule, Verify
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

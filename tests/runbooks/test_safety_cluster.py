@@ -10,6 +10,8 @@ import pytest
 from runbooks.change import Blast, Change
 from runbooks.detection import Target
 from runbooks.facts import Approval, Facts, FaultNow, GuardView, Known, PoolState, Rejoin, StandingReceipt, Unknown
+from runbooks.gates.proof import REJOIN_FOR_S
+from runbooks.gates.question import Question
 from runbooks.levers import (
     ClusterStep,
     FreezeChanges,
@@ -24,7 +26,7 @@ from runbooks.levers import (
 from runbooks.plan import IndicatorQuery, PlannedStep
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
 from runbooks.reach import envelope_of
-from runbooks.safety import REJOIN_FOR_S, Question, judge
+from runbooks.safety import judge
 from runbooks.schema import Criterion, RestoreRule, Verify
 from tests.runbooks import clusters as c
 

@@ -1,0 +1,58 @@
+"""G5: the minimum healthy is never crossed."""
+
+from __future__ import annotations
+
+import math
+
+from runbooks.change import Change
+from runbooks.facts import Facts, Unknown
+from runbooks.gates.question import Question, pool_of, say, unknown
+from runbooks.gates.replicas import answering, going
+from runbooks.plan import GateVerdict
+from runbooks.policy import Policy
+
+
+def minimum(policy: Policy, endpoints: int) -> int:
+    """Fewest endpoints of a pool that must go on answering."""
+    return max(policy.min_answering_count, math.ceil(policy.min_answering * endpoints - 1e-9))
+
+
+def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
+    """The minimum healthy is never crossed, standing receipts included: lessons of oai-2024-05-21."""
+    if not isinstance(q.change, Change) or (q.purpose != "act" and not going(q)):
+        return say("G5", "allow", "no endpoint is taken out")
+    notes: list[str] = []
+    for pool in q.change.blast.endpoints_down:
+        state = pool_of(q, f, "G5", pool)
+        if isinstance(state, GateVerdict):
+            return state.model_copy(update={"outcome": "deny"})
+        left = answering(q, f, "G5", state)
+        if isinstance(left, GateVerdict):
+            return left.model_copy(update={"outcome": "deny"})
+        least = minimum(q.policy, state.endpoints)
+        if left < least:
+            return say(
+                "G5", "deny", f"{left} of {state.endpoints} endpoints of {pool} would answer; {least} is the minimum"
+            )
+        notes.append(f"{left} of {state.endpoints} in {pool} go on answering (minimum {least})")
+    for pool in q.change.blast.restarting | going(q):
+        state = pool_of(q, f, "G5", pool)
+        if isinstance(state, GateVerdict):
+            return state.model_copy(update={"outcome": "deny"})
+        left = answering(q, f, "G5", state)
+        if isinstance(left, GateVerdict):
+            return left.model_copy(update={"outcome": "deny"})
+        least = minimum(q.policy, state.endpoints)
+        if left < least and left != state.answering:
+            return say("G5", "deny", f"{left} replica(s) of {pool} would answer meanwhile; {least} is the minimum")
+        notes.append(f"{left} of {state.endpoints} in {pool} answer meanwhile (minimum {least})")
+    for pool in q.change.blast.reserved_tps:
+        state = pool_of(q, f, "G5", pool)
+        if isinstance(state, GateVerdict):
+            return state.model_copy(update={"outcome": "deny"})
+        if state.answering is None:
+            return unknown(q, "G5", f"how many endpoints of {pool} answer", Unknown(why="they could not be probed"))
+        if state.answering < minimum(q.policy, state.endpoints):
+            return say("G5", "deny", f"receiving pool {pool} is itself below its minimum")
+        notes.append(f"{state.answering} of {state.endpoints} answer in receiving {pool}")
+    return say("G5", "allow", "; ".join(notes) or "no endpoint is taken out")
