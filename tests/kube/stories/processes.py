@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from runbooks.fleet import Fleet
+from runbooks.policy import Policy
 from tests import lab as labs
 from tests.kube.children import ending_with_us
 from tests.kube.control_plane import ControlPlane
@@ -26,6 +27,12 @@ AGENT = "system:serviceaccount:interlock:interlock-node-agent"
 def agent_kubeconfig(plane: ControlPlane) -> Path:
     """Of the account that docs/rbac/node_agent.yaml makes."""
     return plane.kubeconfig_of("interlock-node-agent", plane.service_account_token("interlock", "interlock-node-agent"))
+
+
+def patient(policy: Policy) -> Policy:
+    """The same rules that hold longer: more processes share the machine, and the agent's word on a fault comes after the
+    detector's."""
+    return policy.model_copy(update={"timing": policy.timing.model_copy(update={"hold_limit_s": 60.0})})
 
 
 class Processes:
@@ -67,7 +74,10 @@ class Processes:
             child = await asyncio.create_subprocess_exec(*argv, env=self._env(environment), stdout=log, stderr=log)
         try:
             yield
-            assert child.returncode is None, f"{name} ended:\n{self.log(name)}"
+            assert child.returncode is None, f"{name} ended before"
+        except BaseException as error:
+            error.add_note(f"--- {name} (status {child.returncode}):\n{self.log(name)}")
+            raise
         finally:
             with contextlib.suppress(ProcessLookupError):
                 child.terminate()
@@ -104,6 +114,14 @@ class Processes:
                     return False
 
             await labs.until(ready, "the doors are open", 60)
+
+    async def polls(self, name: str) -> None:
+        """Waits until a worker polls its queue: before that its node has no hands, and gates say so at once."""
+
+        async def polling() -> bool:
+            return "polling interlock-" in (self.folder / f"{name}.log").read_text(errors="replace")
+
+        await labs.until(polling, f"{name} polls", 60)
 
     def log(self, name: str) -> str:
         """The last lines of a process."""

@@ -18,7 +18,7 @@ from tests.kube.audit import Write
 from tests.kube.cluster import PoolSpec
 from tests.kube.stories.conftest import Stage
 from tests.kube.stories.lab import Story, rules, said, step_of, story_of, words
-from tests.kube.stories.processes import AGENT, Processes
+from tests.kube.stories.processes import AGENT, Processes, patient
 from tests.kube.stories.users import told
 from tests.nvml.standin import Node, build
 
@@ -72,7 +72,7 @@ async def test_a_gpu_that_wants_a_reset_gets_one_on_a_drained_node_once_a_named_
 ) -> None:
     """NVML → detector → cordon → evictions → an unverified yes counts nothing, a verified one does → one reset by the node's
     own worker → read back → check under load → uncordon → closed as restored. The levers but the reset need nobody."""
-    policy, nodes = rules(infra__gpu_fault=AUTO), {"a": 3, "b": 3, "c": 3}
+    policy, nodes = patient(rules(infra__gpu_fault=AUTO)), {"a": 3, "b": 3, "c": 3}
     roles = ("rebalance_nodes", "evict", "node_agent")
     async with stage("gpu", pools=POOLS, nodes=nodes, policy=policy, roles=roles) as story, AsyncExitStack() as stack:
         cluster, run = story.cluster, Processes(story, story.fleet)
@@ -86,6 +86,7 @@ async def test_a_gpu_that_wants_a_reset_gets_one_on_a_drained_node_once_a_named_
             run.running("detector", "detect", *watch, str(gpus.folder / "lock"), **nvml(gpus))
         )
         await run.doors_open()
+        await run.polls("hands")
         await cluster.until(
             lambda: HEALTH in cluster.world.node(sick)["metadata"].get("annotations", {}), "GPU health is published", 60
         )

@@ -12,7 +12,7 @@ from tests import lab as labs
 from tests.kube.cluster import PoolSpec
 from tests.kube.stories.conftest import Stage
 from tests.kube.stories.lab import rules, said, step_of, story_of, words
-from tests.kube.stories.processes import AGENT, Processes
+from tests.kube.stories.processes import AGENT, Processes, patient
 from tests.nvml.bmc import SYSTEM, TOKEN, Bmc, bmc_running
 
 AUTO = ClassPolicy(mode="auto", approval_ttl_s=120)
@@ -28,7 +28,7 @@ def with_bmc(fleet: Fleet, node: str, bmc: Bmc) -> Fleet:
 async def test_a_node_that_stays_down_is_rebooted_by_its_bmc_once_a_named_person_says_so(stage: Stage) -> None:
     """Webhook → cordon → evictions → a verified yes → one ForceRestart by a worker that runs elsewhere → another boot id →
     the node is Ready → check under load → uncordon → closed as restored."""
-    policy, nodes = rules(infra__node_down=AUTO), {"a": 3, "b": 3, "c": 3}
+    policy, nodes = patient(rules(infra__node_down=AUTO)), {"a": 3, "b": 3, "c": 3}
     roles = ("rebalance_nodes", "evict", "node_agent")
     async with (
         stage("reboot", pools=POOLS, nodes=nodes, policy=policy, roles=roles) as story,
@@ -48,6 +48,8 @@ async def test_a_node_that_stays_down_is_rebooted_by_its_bmc_once_a_named_person
         }
         await stack.enter_async_context(run.running("intake", "intake"))
         await stack.enter_async_context(run.running("hands", "worker", "--node", sick, "--bmc", **settings))
+        await run.doors_open()
+        await run.polls("hands")
         boot = cluster.world.node(sick)["status"]["nodeInfo"]["bootID"]
 
         with cluster.watch_minimum() as minimum:
@@ -59,7 +61,6 @@ async def test_a_node_that_stays_down_is_rebooted_by_its_bmc_once_a_named_person
             assert sick not in {n for p in POOLS for n in cluster.placement(p.name).values()}
             assert bmc.resets == []
 
-            await run.doors_open()
             waiting = asked["waiting"]
             await run.approve(case.id, waiting["step"], waiting["digest"], "ana")
             await labs.until(lambda: ordered(bmc), "the BMC is told", 60)
