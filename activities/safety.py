@@ -201,7 +201,7 @@ class SafetyActivities:
         why = (
             f"no agent of {step.node} listens: run `interlock worker --node {step.node}` there, or with --bmc elsewhere"
         )
-        return CannotPlan(why=why, lasting=True)
+        return CannotPlan(why=why)  # asked again for a minute: an agent may just be starting
 
     def _plan(
         self,

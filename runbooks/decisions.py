@@ -38,7 +38,8 @@ def not_entitled(
     if not verified:
         if rights.accept_unverified and rights.quorum == 1:
             return ""
-        return "its sender is not verified, and policy counts no unverified decision here; use `interlock approve`"
+        why = "this step cannot be taken back" if rights.irreversible else "policy counts no unverified decision here"
+        return f"its sender is not verified, and {why}; use `interlock approve`"
     if who not in groups.get(rights.group, ()) and rights.group not in claimed_groups:
         return f"{who} is not in group {rights.group}"
     return ""

@@ -18,6 +18,7 @@ class Rights(Model):
     group: str
     quorum: int
     accept_unverified: bool
+    irreversible: bool = Field(default=False, description="The step that waits cannot be taken back (G6).")
 
 
 class Pending(Model):

@@ -99,7 +99,7 @@ async def actuator_of(
             yield actuator(BmcHands(node.name, redfish, options))
         return
     quiet = Quiet(options.lock) if options.lock is not None else None
-    nvml = Nvml(quiet)
+    nvml = Nvml(quiet, host_pids=options.host_pids)
     agent = NodeAgent(
         node.name,
         nvml,

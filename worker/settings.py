@@ -162,6 +162,10 @@ class KubernetesSettings(_Part):
 class NodeSettings(_Part):
     """What a node's own worker runs, as argv: never a shell."""
 
+    host_pids: bool | None = Field(
+        default=None,
+        description="Whether it sees every process of the node. Unset: found out. A reset is refused where it does not.",
+    )
     reset_argv: tuple[str, ...] = Field(
         default=("nvidia-smi", "--gpu-reset", "-i", "{index}"), description="{index} becomes the GPU's."
     )

@@ -151,7 +151,7 @@ class CaseFile:
         rule = self.diagnosis.policy
         # What cannot be taken back needs a named, verified person (G6), whatever the class's policy accepts else.
         unverified = rule.accept_unverified and not self.named
-        return Rights(group=rule.approvers, quorum=rule.quorum, accept_unverified=unverified)
+        return Rights(group=rule.approvers, quorum=rule.quorum, accept_unverified=unverified, irreversible=self.named)
 
     @property
     def asked(self) -> Pending | None:

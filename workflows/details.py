@@ -99,6 +99,8 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
     unverified = (
         "Anybody who reaches this UI can decide: policy counts one decision here whose sender is not verified."
         if rights.accept_unverified and rights.quorum == 1
+        else "It cannot be taken back: a named person, verified by Temporal's login or with `interlock approve`."
+        if rights.irreversible
         else "The sender must be verified: by Temporal's login, or with `interlock approve`."
     )
     lines = [

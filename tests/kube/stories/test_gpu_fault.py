@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,8 @@ def hands(gpus: Node) -> dict[str, str]:
         "INTERLOCK_NODE__PERSISTENCE_ARGV": json.dumps([smi, "-pm", "{mode}", "-i", "{index}"]),
         "INTERLOCK_NODE__LOCK": str(gpus.folder / "lock"),
         "INTERLOCK_NODE__PUBLISH_S": "0.5",
+        # In a container of CI nothing but the stand-in's own list could hold its GPU.
+        "INTERLOCK_NODE__HOST_PIDS": "true",
     }
 
 
@@ -63,10 +64,6 @@ def counted(story: Story, node: str) -> list[Write]:
     return [w for w, note in zip(patches, notes, strict=True) if note.get(COUNT, "0") != "0"]
 
 
-@pytest.mark.skipif(
-    os.readlink("/proc/self/ns/pid") != HOST_PIDS,
-    reason="in a container that does not see the node's processes a reset is refused, and rightly",
-)
 async def test_a_gpu_that_wants_a_reset_gets_one_on_a_drained_node_once_a_named_person_says_so(
     stage: Stage, gpus: Node
 ) -> None:
