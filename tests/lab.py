@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from runbooks.detection import Detection, Target, summary_of
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
 from runbooks.library import Library, load_library
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
+from tests.ports import free_port as free_port
 from worker.edge import envoy_command, write_edge
 from worker.plugin import interlock_plugin
 from worker.temporal import register_search_attributes
@@ -37,13 +37,6 @@ from worker.wiring import Parts, running_worker
 
 CLUSTER = "lab"
 CLAIM_KEY = b"k" * 32
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free just now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, deadline_s: float = 30.0) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.envoy_keys import all_keys
 from runbooks.facts import Settings
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from tests.ports import free_port as free_port
 from worker.edge import envoy_command, write_edge
 from worker.edge_bootstrap import ENDPOINT_HEADER, POOL_HEADER, ROUTE_HEADER, TIER_HEADER
 
@@ -32,13 +32,6 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, deadline_s:
     while not await condition():
         assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
         await asyncio.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free just now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @contextmanager

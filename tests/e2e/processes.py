@@ -50,6 +50,7 @@ def quick_catalog(folder: Path) -> Path:
     shutil.copytree(CATALOG, folder)
     for path in (folder / "runbooks").glob("*.yaml"):
         text = re.sub(r"(soak_s|clear_for_s): \d+", r"\1: 1", path.read_text())
+        text = re.sub(r"deadline_s: \d+", "deadline_s: 45", text)  # at most 60 samples, one a second
         path.write_text(re.sub(r"every_s: \d+", "every_s: 1", text))
     return folder
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.kube.audit import POLICY
+from tests.ports import free_port
 
 STAGES = Path(__file__).parent / "stages" / "nodes.yaml"
 USERS = ("admin", "lab:controller-manager", "lab:scheduler", "lab:kwok", "lab:kubelet")
@@ -21,14 +20,13 @@ PORTS = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "k
 
 
 def free_ports() -> dict[str, int]:
-    """A port of 127.0.0.1 for each listener, all held at once while they are picked, so that no two are the same."""
-    with ExitStack() as stack:
-        found = {}
-        for name in PORTS:
-            held = stack.enter_context(socket.socket())
-            held.bind(("127.0.0.1", 0))
-            found[name] = int(held.getsockname()[1])
-        return found
+    """A port of 127.0.0.1 for each listener, no two the same."""
+    found: dict[str, int] = {}
+    while len(found) < len(PORTS):
+        port = free_port()
+        if port not in found.values():
+            found[PORTS[len(found)]] = port
+    return found
 
 
 @dataclass(frozen=True)

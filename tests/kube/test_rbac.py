@@ -32,9 +32,13 @@ from tests.kube.control_plane import ControlPlane
 
 @pytest.fixture(scope="module")
 async def running(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KubeBench]:
-    """One cluster for the module."""
-    async with kube_bench(control_plane, tmp_path_factory.mktemp("rbac") / "lab") as bench:
-        yield bench
+    """A control plane of its own: on the session's one other tests have granted roles, and those are cluster-wide.
+
+    `control_plane` is asked for all the same: where its programs are missing, it says so.
+    """
+    with ControlPlane(tmp_path_factory.mktemp("rbac") / "plane") as plane:
+        async with kube_bench(plane, tmp_path_factory.mktemp("rbac") / "lab") as bench:
+            yield bench
 
 
 @pytest.fixture
