@@ -124,7 +124,9 @@ async def test_without_the_role_of_one_lever_its_write_is_permanent_and_the_othe
             await swap(cluster, *act, epoch=epoch)
 
 
-@pytest.mark.parametrize(("manifest", "says"), [("read.yaml", "list [a-z.]+ .*is forbidden"), ("fence.yaml", "get configmaps")])
+@pytest.mark.parametrize(
+    ("manifest", "says"), [("read.yaml", "list [a-z.]+ .*is forbidden"), ("fence.yaml", "get configmaps")]
+)
 async def test_without_the_roles_that_all_levers_need_nothing_is_read(
     bench: KubeBench, manifest: str, says: str
 ) -> None:
