@@ -226,7 +226,10 @@ class GuardState(BaseModel):
         bound = self.last_change_at + timedelta(seconds=req.settle_s)
         if req.facts_oldest_at >= bound:
             return None
-        why = f"the facts are of {req.facts_oldest_at:%H:%M:%S.%f}, the domain changed at {self.last_change_at:%H:%M:%S.%f}"
+        why = (
+            f"the facts are from {req.facts_oldest_at:%H:%M:%S}, before the domain's last change at {self.last_change_at:%H:%M:%S}: "
+            "read again in a moment"
+        )
         behind = (bound - req.facts_oldest_at).total_seconds()
         return Answer(kind="refused", why=why, retry_after_s=min(max(behind, 0.1), 5.0))
 

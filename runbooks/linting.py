@@ -19,8 +19,11 @@ from runbooks.taxonomy import Taxonomy
 from runbooks.templates import RenderError
 
 
-def check(folder: Path | None = None) -> list[str]:
-    """One line per mistake in a catalogue folder (the shipped one when none is given); none: all is well."""
+def check(folder: Path | None = None, fleet: Fleet | None = None) -> list[str]:
+    """One line per mistake in a catalogue folder (the shipped one when none is given); none: all is well.
+
+    `fleet` is the site's own: names of pools, routes and nodes that a runbook writes out are looked up there.
+    """
     root = folder or SHIPPED
     problems = [line for found in _readable(root) for line in found]
     if problems:
@@ -32,7 +35,7 @@ def check(folder: Path | None = None) -> list[str]:
     problems += _policy(root / "policy.yaml", library, policy)
     problems += _dialects(root, library)
     for path in files(root / "runbooks"):
-        problems += _runbook(path, library, policy)
+        problems += _runbook(path, library, policy, fleet)
     have = {(runbook.failure_class) for runbook in library.runbooks.values()}
     problems += [
         f"{root / 'runbooks'}: there is no runbook for {c.id}; add one, if only with a page step"
@@ -42,12 +45,12 @@ def check(folder: Path | None = None) -> list[str]:
     return problems
 
 
-def check_runbook(path: Path, catalogue: Path | None = None) -> list[str]:
+def check_runbook(path: Path, catalogue: Path | None = None, fleet: Fleet | None = None) -> list[str]:
     """One line per mistake in a single runbook file, held against a catalogue (the shipped one when none is given)."""
     try:
         library = load_library(catalogue)
         policy = load_policy(catalogue / "policy.yaml" if catalogue else None)
-        return _runbook(path, library, policy)
+        return _runbook(path, library, policy, fleet)
     except CatalogError as error:
         return list(error.problems)
 
@@ -103,7 +106,7 @@ def _dialects(root: Path, library: Library) -> list[str]:
     ]
 
 
-def _runbook(path: Path, library: Library, policy: Policy) -> list[str]:
+def _runbook(path: Path, library: Library, policy: Policy, own: Fleet | None) -> list[str]:
     """Renders the runbook for every kind of target and every dialect that it is for, on a sample fleet."""
     document = read(path)
     runbook = build(document, Runbook)
@@ -112,19 +115,25 @@ def _runbook(path: Path, library: Library, policy: Policy) -> list[str]:
         lines.append(f"{document.at(('class',))}: there is no failure class {runbook.failure_class!r} in the taxonomy")
     for kind in runbook.applies_to:
         for dialect in sorted(library.dialects):
-            lines += _rendered(document, runbook, kind, dialect, library, policy)
+            lines += _rendered(document, runbook, kind, dialect, library, policy, own)
     return list(dict.fromkeys(lines))
 
 
 def _rendered(
-    document: Document, runbook: Runbook, kind: str, dialect: str, library: Library, policy: Policy
+    document: Document,
+    runbook: Runbook,
+    kind: str,
+    dialect: str,
+    library: Library,
+    policy: Policy,
+    own: Fleet | None,
 ) -> list[str]:
-    fleet = _sample_fleet(dialect)
+    fleet = _sample_fleet(dialect, own)
     sample = _sample_detection(TargetKind(kind))
     steps, problems = planned_steps(
         runbook, sample, library=library, policy=policy, fleet=fleet, now=sample.observed_at
     )
-    lines = [_line(document, problem, kind) for problem in problems]
+    lines = [_line(document, problem, kind, own is None) for problem in problems]
     for step in steps:
         if step.verify is not None and not any(query.generates for query in step.indicators):
             where = document.at(("steps", int(step.id.split("-")[0]) - 1, "verify", "criteria"))
@@ -132,11 +141,15 @@ def _rendered(
     return lines
 
 
-def _line(document: Document, problem: RenderError, kind: str) -> str:
-    return f"{document.at(problem.field)}: {problem.why} (on a target of kind {kind})"
+def _line(document: Document, problem: RenderError, kind: str, sample: bool) -> str:
+    where = (
+        "; a name of your own fleet is known with --fleet FILE" if sample and "the fleet has no" in problem.why else ""
+    )
+    return f"{document.at(problem.field)}: {problem.why} (on a target of kind {kind}{where})"
 
 
-def _sample_fleet(dialect: str) -> Fleet:
+def _sample_fleet(dialect: str, own: Fleet | None) -> Fleet:
+    """Something of every kind for templates to name, beside what the site really has."""
     pools = [
         {
             "name": name,
@@ -150,7 +163,16 @@ def _sample_fleet(dialect: str) -> Fleet:
     ]
     route = Route(name="chat", pools=("pool-a", "pool-b"), tiers=("batch", "interactive"))
     node = Node(name="node-1", cluster="sample", pools=("pool-a",), gpus=8)
-    return Fleet(routes=(route,), pools=tuple(Pool.model_validate(pool) for pool in pools), nodes=(node,))
+    sample = tuple(Pool.model_validate(pool) for pool in pools)
+    if own is None:
+        return Fleet(routes=(route,), pools=sample, nodes=(node,))
+    known = {p.name for p in own.pools}
+    return Fleet(
+        routes=(route, *own.routes),
+        pools=(*(p for p in sample if p.name not in known), *own.pools),
+        nodes=(node, *own.nodes),
+        dependencies=own.dependencies,
+    )
 
 
 def _sample_detection(kind: TargetKind) -> Detection:

@@ -94,6 +94,8 @@ def pools_touched(step: Step, fleet: Fleet, where: tuple[int | str, ...]) -> lis
 def _rings(step: RolloutHotfix, rings: list[list[Pool]], where: tuple[int | str, ...]) -> list[Pool]:
     """The pools of all rings. A canary that leaves out the largest pool proves little for it (oai-2024-02-20)."""
     pools = [p for ring in rings for p in ring]
+    if not all(rings):
+        raise RenderError((*where, "with", "rings"), "a ring is empty; name its pools, or leave it out")
     if len({p.name for p in pools}) != len(pools):
         raise RenderError((*where, "with", "rings"), "a pool stands in two rings; name each once")
     if not step.image and not step.env:

@@ -50,12 +50,12 @@ async def clusters_of(settings: KubernetesSettings, fleet: Fleet) -> AsyncIterat
     if not settings.kubeconfigs:
         yield Clusters()
         return
-    missing = {p.cluster for p in fleet.pools if p.workload is not None} - set(settings.kubeconfigs)
-    if missing:
-        raise BadSettings(f"{WANTED}: {', '.join(sorted(missing))} runs workloads of the fleet and has no kubeconfig")
     unknown = set(settings.kubeconfigs) - set(fleet.domains())
     if unknown:
         raise BadSettings(f"{WANTED}: {', '.join(sorted(unknown))} is no cluster of the fleet; see fleet_file")
+    lacking = {p.cluster for p in fleet.pools if p.workload is not None} - set(settings.kubeconfigs)
+    if lacking:
+        raise BadSettings(f"{WANTED}: {', '.join(sorted(lacking))} runs workloads of the fleet and has no kubeconfig")
     async with AsyncExitStack() as stack:
         apis = {
             name: await stack.enter_async_context(KubeApi(_access(name, settings), timeout_s=settings.timeout_s))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from temporalio.client import Client
@@ -9,12 +10,15 @@ from temporalio.client import Client
 from activities.adapters.sql import SqlJournal
 from activities.ports import Notify
 from runbooks.library import load_library
+from runbooks.linting import check
 from worker.clusters import Clusters
 from worker.doors import fleet_of, policy_of
 from worker.settings import BadSettings, Settings
 from worker.telemetry import Telemetry
 from worker.telemetry_record import recorder
 from worker.wiring import Parts
+
+log = logging.getLogger("interlock.worker")
 
 
 def envoy_of(settings: Settings) -> tuple[Path | None, str]:
@@ -37,10 +41,14 @@ def parts_of(
 ) -> Parts:
     """Fleet, policy and catalogue are read here, once. BadSettings or CatalogError say what is wrong with them."""
     folder, admin = envoy_of(settings)
+    fleet = fleet_of(settings)
+    for problem in check(settings.catalog_dir, fleet):
+        # Not refused: the other runbooks are good, and in an incident a step that cannot be planned is left out.
+        log.warning("catalogue: %s", problem)
     found = clusters or Clusters()
     return Parts(
         client=client,
-        fleet=fleet_of(settings),
+        fleet=fleet,
         policy=policy_of(settings),
         library=load_library(settings.catalog_dir),
         journal=journal,

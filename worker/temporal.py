@@ -65,7 +65,7 @@ def _tls(settings: TemporalSettings) -> bool | TLSConfig:
 
 
 def _short(error: BaseException) -> str:
-    return str(error).rsplit("message: ", 1)[-1][:200]
+    return str(error).rsplit("message: ", 1)[-1].strip('"}) ')[:200]
 
 
 async def register_search_attributes(client: Client) -> tuple[str, ...]:

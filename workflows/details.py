@@ -106,7 +106,8 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
     lines = [
         f"### Approve `{step.envelope.lever}`?",
         "",
-        f"**What**: {esc(step.envelope.direction)}. In all at most {_bounds(step.envelope)}, in increments, each verified.",
+        f"**What**: {esc(step.envelope.direction)}. In all at most {_bounds(step.envelope)} by policy, in increments, each verified.",
+        *state_now(result.facts),
         *first_change(result.change),
         f"**Who**: {rights.quorum} of group {esc(rights.group)}. {unverified}"
         + (f" Approved so far: {esc(', '.join(approved))}." if approved else ""),
@@ -139,6 +140,17 @@ def _bounds(envelope: Envelope) -> str:
     return " and ".join(parts) or "no traffic and no endpoint"
 
 
+def state_now(facts: Facts) -> list[str]:
+    """What users have at this moment: how many endpoints of each pool give tokens."""
+    if isinstance(facts.pools, Unknown):
+        return [f"**Now**: how the pools do is unknown ({esc(facts.pools.why)})."]
+    told = [
+        f"{esc(p.pool)} {'?' if p.answering is None else p.answering} of {p.endpoints} answer"
+        for p in facts.pools.value.values()
+    ]
+    return [f"**Now**: {', '.join(told)}."] if told else []
+
+
 def first_change(change: Change | None) -> list[str]:
     """The first increment, setting by setting."""
     if change is None:
@@ -146,7 +158,7 @@ def first_change(change: Change | None) -> list[str]:
     moved = [
         f"`{k}` {esc(change.before[k])} → **{esc(v)}**" for k, v in change.after.items() if change.before.get(k) != v
     ]
-    return [f"**First**: {', '.join(moved)}"]
+    return [f"**First**: {', '.join(moved)}" + (f" ({esc(change.note)})" if change.note else "")]
 
 
 def gates(result: CheckResult) -> list[str]:

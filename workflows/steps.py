@@ -343,7 +343,8 @@ class StepRun:
         case.show("verifying")
         effect = await self.moves.verify(self.step, receipt, baseline)
         self.record.effects.append(effect)
-        case.note(f"effect: {effect.outcome}", effect.why)
+        way = effect.outcome == "better" and bool(baseline)
+        case.note("effect: on the way" if way else f"effect: {effect.outcome}", effect.why)
         if effect.outcome == "better":
             await self.moves.release(self.step, self.record, applied=True)
             self._increment += 1

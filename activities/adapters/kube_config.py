@@ -93,7 +93,8 @@ def from_kubeconfig(path: Path, context: str = "") -> KubeAccess:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise Permanent(f"kubeconfig {path} cannot be read: {type(error).__name__}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not YAML"
+        raise Permanent(f"kubeconfig {path} cannot be read: {why}") from error
     if not isinstance(data, dict):
         raise Permanent(f"kubeconfig {path} is not a mapping")
     chosen = _named(data, "contexts", context or str(data.get("current-context") or ""), path)["context"]

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from runbooks.fleet import Fleet
 from runbooks.library import SHIPPED, json_schemas, load_library
 from runbooks.linting import check, check_runbook
+from runbooks.loader import build, read
 
 app = typer.Typer(
     name="runbook", help="Check runbooks, policy and taxonomy; write their JSON Schemas.", no_args_is_help=True
@@ -22,11 +24,16 @@ def check_command(
         list[Path] | None,
         typer.Argument(help="Catalogue folders or single runbook files. None: the shipped catalogue."),
     ] = None,
+    fleet: Annotated[
+        Path | None,
+        typer.Option(help="Your fleet file: pools, routes and nodes that a runbook names are looked up there."),
+    ] = None,
 ) -> None:
     """Say what is wrong, one line per mistake with file, line and field. Exit 1 when there is any."""
     problems: list[str] = []
+    own = build(read(fleet), Fleet) if fleet is not None else None
     for path in paths or [SHIPPED]:
-        found = check_runbook(path) if path.is_file() else check(path)
+        found = check_runbook(path, fleet=own) if path.is_file() else check(path, own)
         problems += found
         if not found:
             typer.echo(f"{path}: {_summary(path)}")

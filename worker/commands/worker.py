@@ -55,14 +55,14 @@ async def _run(settings: Settings, node: str, bmc: bool) -> None:
             logging.getLogger(__name__).info("polling %s on %s", polled, settings.temporal.address)
             await stop.wait()
             return
+        fleet = fleet_of(settings)  # files first: a mistake in one is not hidden by a server that is away
+        clusters = await stack.enter_async_context(clusters_of(settings.kubernetes, fleet))
         notify = await stack.enter_async_context(notify_of(settings))
         client = await connect(settings.temporal, plugins=[telemetry.plugin, interlock_plugin()])
         await register_search_attributes(client)
         journal = SqlJournal(settings.journal_url)
         stack.callback(journal.dispose)
         stack.callback(telemetry.flush)
-        fleet = fleet_of(settings)
-        clusters = await stack.enter_async_context(clusters_of(settings.kubernetes, fleet))
         await say_what_is_missing(clusters, fleet)
         parts = parts_of(
             settings, client=client, journal=journal, notify=notify, telemetry=telemetry, clusters=clusters
