@@ -19,8 +19,6 @@ from worker.demo.plant import Plant
 from worker.demo.story import CALM_S, DETECT_S, MITIGATE_S, RESTORE_S, SOAK_S, Fault, Story
 from worker.demo.summary import CaseSummary
 
-REBOOT = "reboot_node"
-
 
 @dataclass
 class NodeStory(Story):
@@ -28,7 +26,6 @@ class NodeStory(Story):
 
     seen: list[tuple[str, list[NodeLine]]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
-    _told_of_reboot: bool = False
     _allowed: set[str] = field(default_factory=set)
 
     @property
@@ -76,17 +73,6 @@ class NodeStory(Story):
                     self._mark(said.at, "alert", ALERT, say=f"ALERT: {ALERT} of {said.node}", once=True)
                 return said.at
         return None
-
-    async def _ask(self, waiting: dict[str, Any]) -> None:
-        """The reboot is asked for as well: only a named, verified person may allow it, and here nobody does."""
-        if REBOOT not in waiting["step"]:
-            await super()._ask(waiting)
-        elif not self._told_of_reboot:
-            self._told_of_reboot = True
-            self.stage.view.say(
-                "(Interlock asks for a reboot too. It is irreversible, so only a named, verified person could allow it; "
-                "here the node comes back by itself, and the question goes away.)"
-            )
 
     def _event(self, event: dict[str, Any]) -> None:
         before = len(self.marks)

@@ -176,6 +176,19 @@ class Story:
             raise AssertionError(f"{error}; it is {last.get('state')}:\n{story_of(last['record'])}") from None
         return last
 
+    async def tells(self, handle: WorkflowHandle[Any, Any], what: str, text: str, deadline_s: float = 60) -> None:
+        """Waits for a line of the timeline: its kind, and words of it."""
+        last: dict[str, Any] = {}
+
+        async def there() -> bool:
+            last.update(await self.status(handle))
+            return any(e["what"] == what and text in e["text"] for e in last["record"]["timeline"])
+
+        try:
+            await labs.until(there, f"{what}: {text}", deadline_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {last.get('state')}:\n{story_of(last['record'])}") from None
+
     async def approve(self, handle: WorkflowHandle[Any, Any], status: dict[str, Any]) -> None:
         """What a person sends from Temporal's UI."""
         asked = status["waiting"]
