@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Refused
 from activities.facts import Clock, known, utc_now
 from activities.failures import port_failures
@@ -19,10 +20,6 @@ from runbooks.facts import Unknown
 from runbooks.plan import ApplyRequest, ReadBack, ReadBackRequest
 
 
-def no_checkpoint(_: str) -> None:
-    """Crash tests put a killer here; in production nothing happens."""
-
-
 class Acts:
     """Acts through one Actuator."""
 
@@ -31,7 +28,7 @@ class Acts:
         actuator: Actuator,
         journal: Journal,
         clock: Clock = utc_now,
-        checkpoint: Callable[[str], None] = no_checkpoint,
+        checkpoint: Checkpoint = no_checkpoint,
     ) -> None:
         self._actuator = actuator
         self._journal = journal

@@ -9,6 +9,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Retryable
 from activities.failures import port_failures
 from activities.ports import Journal, Notify, Told
@@ -27,7 +28,7 @@ class CasebookActivities:
         client: Client,
         task_queue: str = TASK_QUEUE,
         observe: Callable[[CaseRecord], None] = lambda _: None,
-        checkpoint: Callable[[str], None] = lambda _: None,
+        checkpoint: Checkpoint = no_checkpoint,
     ) -> None:
         self._notify = notify
         self._journal = journal

@@ -15,8 +15,8 @@ from activities.ports import Journal, Notify
 from runbooks.base import Model
 from runbooks.change import Receipt
 from runbooks.detection import Target
-from runbooks.facts import StandingReceipt
 from runbooks.guard import Recovered
+from runbooks.standing import counted, merged
 
 
 class ReapRequest(Model):
@@ -105,33 +105,12 @@ class ReaperActivities:
 
 def counted_all(receipts: Sequence[Receipt]) -> Recovered:
     """What stands by these receipts, step by step."""
-    standing: dict[str, StandingReceipt] = {}
-    owners: dict[str, str] = {}
-    targets: dict[str, Target] = {}
+    steps: dict[str, Receipt] = {}
     for receipt in receipts:
         rid = f"{receipt.case}/{receipt.step_id}"
-        owners[rid], targets[rid] = receipt.case_workflow_id, Target.of(receipt.target_id)
-        standing[rid] = counted(rid, receipt, standing.get(rid))
-    return Recovered(standing=tuple(standing.values()), owners=owners, targets=targets)
-
-
-def counted(rid: str, receipt: Receipt, before: StandingReceipt | None) -> StandingReceipt:
-    """Increments of one step as one standing receipt, counted together."""
-    down = dict(before.endpoints_down) if before else {}
-    moved = dict(before.share_moved) if before else {}
-    for pool, count in receipt.blast.endpoints_down.items():
-        down[pool] = down.get(pool, 0) + count
-    for route, share in receipt.blast.share_moved.items():
-        moved[route] = moved.get(route, 0.0) + share
-    return StandingReceipt(
-        receipt_id=rid,
-        case=receipt.case,
-        lever=receipt.lever,
-        target_id=receipt.target_id,
-        endpoints_down=down,
-        share_moved=moved,
-        reserved_tps=receipt.blast.reserved_tps,
-        nodes=tuple(dict.fromkeys([*(before.nodes if before else ()), *receipt.blast.nodes])),
-        gpus=(before.gpus if before else 0) + receipt.blast.gpus,
-        since=receipt.acted_at,
+        steps[rid] = merged(steps.get(rid), receipt)
+    return Recovered(
+        standing=tuple(counted(rid, receipt) for rid, receipt in steps.items()),
+        owners={rid: receipt.case_workflow_id for rid, receipt in steps.items()},
+        targets={rid: Target.of(receipt.target_id) for rid, receipt in steps.items()},
     )

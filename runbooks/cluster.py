@@ -96,11 +96,6 @@ class ClusterState(Model):
         found = [p for p in self.pods.values() if p.pool == pool and not p.deleting]
         return tuple(sorted(found, key=lambda p: (p.created_at, p.name)))
 
-    def free_gpus(self, without: str = "") -> int:
-        """GPUs of ready nodes that take pods, which no pod has asked for; `without` leaves one node out."""
-        usable = [n for n in self.nodes.values() if n.ready and not n.cordoned and n.name != without]
-        return sum(max(0, n.gpus - n.gpus_used) for n in usable)
-
     def room_for(self, gpus: int, without: str = "") -> int:
         """How many replicas of `gpus` GPUs each fit, node by node: a replica never spans two nodes."""
         usable = [n for n in self.nodes.values() if n.ready and not n.cordoned and n.name != without]

@@ -22,14 +22,14 @@ from runbooks.levers import LEVERS, Page, RolloutHotfix, Step, rejoins
 from runbooks.plan import Classification, IndicatorQuery, Plan, PlannedStep
 from runbooks.policy import Policy
 from runbooks.reach import envelope_of, pools_touched, targets_of
-from runbooks.restoring import merged, plan_restore
+from runbooks.restoring import plan_restore
 from runbooks.schema import Criterion, RestoreRule, Runbook, StepSpec
 from runbooks.templates import RenderError, render_all
 
 if TYPE_CHECKING:
     from runbooks.library import Library
 
-__all__ = ["merged", "plan", "plan_change", "plan_restore", "planned_steps"]
+__all__ = ["plan", "plan_change", "plan_restore", "planned_steps"]
 
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from runbooks.change import Blast, CannotPlan, Change, NothingToDo, Receipt, one_way
+from runbooks.change import Blast, CannotPlan, Change, NothingToDo, one_way
 from runbooks.facts import Settings, Value
-
-
-def merged(receipts: Sequence[Receipt]) -> tuple[Settings, Settings]:
-    """Before the first and after the last of a step's receipts (oldest first): a restore's two ends."""
-    before: Settings = {}
-    after: Settings = {}
-    for receipt in receipts:
-        before = {**receipt.before, **before}
-        after = {**after, **receipt.after}
-    return before, after
 
 
 def plan_restore(

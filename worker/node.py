@@ -64,7 +64,10 @@ class BmcHands:
         raise Refused(f"the BMC of {self._node} cannot reset GPU {index}; only the node's own agent can")
 
     async def reboot(self, *, boot: str) -> object:
-        """The order; that it was done shows in another boot id."""
+        """The order; that it was done shows in another boot id. Refused: the machine is not on, a restart is not its need."""
+        power = await self._redfish.power_state()
+        if power != "On":
+            raise Refused(f"the BMC of {self._node} says that it is powered {power}: switch it on")
         await self._redfish.reset(self._kind)
         return boot
 

@@ -12,7 +12,7 @@ import httpx
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.acts import ClusterActivities, NodeActivities, TrafficActivities, no_checkpoint
+from activities.acts import ClusterActivities, NodeActivities, TrafficActivities
 from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.measure import Measurements
 from activities.adapters.probe import HttpProber
@@ -23,6 +23,7 @@ from activities.adapters.watch import PoolWatcher
 from activities.adapters.watched import WatchedProber
 from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
+from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.facts import Gatherer
 from activities.guard_client import GuardClient
 from activities.ports import Actuator, Cluster, Notify, Traffic
@@ -56,7 +57,7 @@ class Parts:
     probe_timeout_s: float = 1.5
     task_queue: str = TASK_QUEUE
     observe: Callable[[CaseRecord], None] = field(default=lambda _: None)
-    checkpoint: Callable[[str], None] = no_checkpoint
+    checkpoint: Checkpoint = no_checkpoint
     cluster: Cluster | None = None
     """The control plane; None: levers on clusters and nodes are refused, since what stands there is not known."""
     routes: Traffic | None = None
@@ -158,7 +159,7 @@ async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
 
 @asynccontextmanager
 async def running_node_worker(
-    client: Client, node: str, agent: Actuator, journal: SqlJournal, checkpoint: Callable[[str], None] = no_checkpoint
+    client: Client, node: str, agent: Actuator, journal: SqlJournal, checkpoint: Checkpoint = no_checkpoint
 ) -> AsyncIterator[Worker]:
     """The worker on one node: acts on that node alone, from the node's own queue."""
     acts = NodeActivities(agent, journal, checkpoint=checkpoint)

@@ -10,11 +10,12 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.safety import SafetyActivities
-from runbooks.change import Blast, Change, Permit, Receipt
-from runbooks.facts import Rejoin, StandingReceipt
+from runbooks.change import Change, Permit, Receipt
+from runbooks.facts import Rejoin
 from runbooks.guard import Release
 from runbooks.plan import ApplyRequest, CheckRequest, CheckResult, Effect, PlannedStep, Sample, VerifyRequest
 from runbooks.record import StepRecord
+from runbooks.standing import counted, counted_as
 from workflows import levers
 from workflows.casefile import CaseFile
 from workflows.retries import CHECK
@@ -31,32 +32,6 @@ class Acted:
     why: str = ""
     uncertain: bool = False
     whole: bool = True
-
-
-def merged(first: Receipt | None, latest: Receipt) -> Receipt:
-    """A step's increments as one receipt: before the first, after the last."""
-    if first is None:
-        return latest
-    before, after = dict(latest.before), dict(latest.after)
-    before.update(first.before)
-    after = {**first.after, **after}
-    blast = Blast(
-        endpoints_down=_sum_int(first.blast.endpoints_down, latest.blast.endpoints_down),
-        share_moved=_sum(first.blast.share_moved, latest.blast.share_moved),
-        refused_share=first.blast.refused_share + latest.blast.refused_share,
-        nodes=tuple(dict.fromkeys([*first.blast.nodes, *latest.blast.nodes])),
-        gpus=first.blast.gpus + latest.blast.gpus,
-        reserved_tps=_sum(first.blast.reserved_tps, latest.blast.reserved_tps),
-    )
-    return latest.model_copy(update={"before": before, "after": after, "blast": blast})
-
-
-def _sum(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
-    return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in {**a, **b}}
-
-
-def _sum_int(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
-    return {k: a.get(k, 0) + b.get(k, 0) for k in {**a, **b}}
 
 
 class Increments:
@@ -198,7 +173,7 @@ class Increments:
                 case=case.record.case,
                 workflow_id=case.record.workflow_id,
                 applied=applied,
-                stands=standing_receipt(rid, standing) if standing else None,
+                stands=counted(rid, standing) if standing else None,
                 removed=() if standing else (rid,),
                 ineffective=f"{step.step.lever}|{target}" if ineffective else "",
                 at=workflow.now(),
@@ -209,38 +184,12 @@ class Increments:
         """Gives the lock back after an act of which nobody knows whether it was applied: the Guard counts it as standing."""
         record = self.case.record
         assert record.target is not None
-        stands = StandingReceipt(
-            receipt_id=f"{record.case}/{step.id}/uncertain",
-            case=record.case,
-            lever=step.step.lever,
-            target_id=record.target.id,
-            endpoints_down=change.blast.endpoints_down,
-            share_moved=change.blast.share_moved,
-            reserved_tps=change.blast.reserved_tps,
-            nodes=change.blast.nodes,
-            gpus=change.blast.gpus,
-            since=workflow.now(),
-        )
+        rid, target = f"{record.case}/{step.id}/uncertain", record.target.id
+        stands = counted_as(rid, change.blast, record.case, step.step.lever, target, workflow.now())
         release = Release(
             case=record.case, workflow_id=record.workflow_id, applied=True, stands=stands, at=workflow.now()
         )
         await self.case.release(self.domain(step), release)
-
-
-def standing_receipt(rid: str, receipt: Receipt) -> StandingReceipt:
-    """How the Guard counts what stands."""
-    return StandingReceipt(
-        receipt_id=rid,
-        case=receipt.case,
-        lever=receipt.lever,
-        target_id=receipt.target_id,
-        endpoints_down=receipt.blast.endpoints_down,
-        share_moved=receipt.blast.share_moved,
-        reserved_tps=receipt.blast.reserved_tps,
-        nodes=receipt.blast.nodes,
-        gpus=receipt.blast.gpus,
-        since=receipt.acted_at,
-    )
 
 
 def _short(change: Change) -> str:

@@ -13,9 +13,10 @@ from runbooks.facts import Rejoin
 from runbooks.levers import Kind, kind, rejoins
 from runbooks.plan import CheckResult, PlannedStep, RejoinRequest, WatchRequest, WatchResult
 from runbooks.record import StepRecord
+from runbooks.standing import merged
 from workflows import details, levers
 from workflows.casefile import CaseFile
-from workflows.increments import Increments, merged
+from workflows.increments import Increments
 
 StandEnd = Literal["restored", "fixed", "aborted", "replan", "kept"]
 RESTORES_AT_MOST = 3
@@ -60,9 +61,9 @@ class Standing:
 
     async def _for_good(self) -> StandEnd:
         """The fault is gone, and this change is meant to stay: it counts no longer as standing."""
-        if self.record.standing is not None:
-            self.record.standing = None
-            await self.moves.release(self.step, self.record, applied=False)
+        self.record.standing = None
+        # Said also for what never stood: a Guard that recovered from the journal meanwhile counts it, and would for ever.
+        await self.moves.release(self.step, self.record, applied=False)
         return "fixed"
 
     async def _serves_again(self) -> bool:

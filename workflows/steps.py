@@ -14,9 +14,10 @@ from runbooks.levers import Kind, RolloutHotfix, kind, takes_back_whole
 from runbooks.people import Pending
 from runbooks.plan import CheckResult, Effect, PlannedStep
 from runbooks.record import StepRecord
+from runbooks.standing import merged
 from workflows import details
 from workflows.casefile import CaseFile, Stop
-from workflows.increments import Increments, merged
+from workflows.increments import Increments
 
 StepEnd = Literal[
     "mitigated",
@@ -293,8 +294,12 @@ class StepRun:
                 patience = min(patience * 2, 300)
                 await case.attest()
             stop = await case.safe_point()
-            if stop is not None:
-                return stop if stop != "resolved" or self.record.standing is None else "mitigated"
+            if stop == "resolved" and self.record.receipts:
+                # What was done is done, and proven. But half of the pools on another version is no end: still asked.
+                if not isinstance(self.step.step, RolloutHotfix):
+                    return "mitigated"
+            elif stop is not None:
+                return stop
             if case.rejected is not None:
                 return "rejected"
             case.news.clear()

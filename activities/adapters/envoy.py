@@ -14,6 +14,8 @@ from activities.adapters.envoy_admin import EnvoyAdmin
 from activities.adapters.envoy_files import EdgeFolder
 from activities.adapters.envoy_keys import Key
 from activities.adapters.envoy_swap import Swap
+from activities.adapters.swapping import finished
+from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Ambiguous, Permanent, Refused
 from activities.ports import Snapshot
 from runbooks.change import Change, Permit
@@ -23,10 +25,6 @@ from runbooks.fleet import Fleet
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _nothing(_: str) -> None:
-    """No crash point."""
 
 
 class EnvoyTraffic:
@@ -45,7 +43,7 @@ class EnvoyTraffic:
         client: httpx.AsyncClient,
         *,
         clock: Callable[[], datetime] = _now,
-        checkpoint: Callable[[str], None] = _nothing,
+        checkpoint: Checkpoint = no_checkpoint,
         lock_wait_s: float = 10.0,
         apply_deadline_s: float = 3.0,
     ) -> None:
@@ -88,14 +86,7 @@ class EnvoyTraffic:
             self._apply_deadline_s,
         )
         await self.read(permit.domain)  # what could not be read after the act must stop us before it
-        task = asyncio.ensure_future(work.run(self._lock_wait_s))
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # Nothing may happen after "cancelled" is said: what is not written stays unwritten, the rest is finished.
-            work.abandoned = True
-            await asyncio.gather(task, return_exceptions=True)
-            raise
+        await finished(work, work.run(self._lock_wait_s))
         try:
             return await self.read(permit.domain)
         except Permanent as error:

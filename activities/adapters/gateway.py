@@ -6,7 +6,6 @@ here, and a change of one is refused. What is effective is what the gateways' co
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -14,6 +13,8 @@ from activities.adapters.gateway_api import RouteApi, load_all
 from activities.adapters.gateway_route import MAX_WEIGHT, Place
 from activities.adapters.gateway_status import word_on
 from activities.adapters.gateway_swap import Swap
+from activities.adapters.swapping import finished
+from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Ambiguous, Permanent, Refused, Retryable
 from activities.ports import Snapshot
 from runbooks.change import Change, Permit, weight_key
@@ -23,10 +24,6 @@ from runbooks.fleet import Fleet, Route
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _nothing(_: str) -> None:
-    """No crash point."""
 
 
 class GatewayTraffic:
@@ -48,7 +45,7 @@ class GatewayTraffic:
         objects: Mapping[str, str] | None = None,
         services: Mapping[str, str] | None = None,
         clock: Callable[[], datetime] = _now,
-        checkpoint: Callable[[str], None] = _nothing,
+        checkpoint: Checkpoint = no_checkpoint,
         write_wait_s: float = 10.0,
         accept_deadline_s: float = 10.0,
     ) -> None:
@@ -108,14 +105,7 @@ class GatewayTraffic:
             self._write_wait_s,
             self._accept_deadline_s,
         )
-        task = asyncio.ensure_future(work.run())
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # Nothing may happen after "cancelled" is said: what is not written stays unwritten, the rest is finished.
-            work.abandoned = True
-            await asyncio.gather(task, return_exceptions=True)
-            raise
+        await finished(work, work.run())
         try:
             return await self.read(permit.domain)
         except (Permanent, Retryable) as error:

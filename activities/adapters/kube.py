@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from activities.adapters.kube_api import KubeApi
 from activities.adapters.kube_fence import KubeFence
@@ -16,6 +16,8 @@ from activities.adapters.kube_swap import ClusterSwap
 from activities.adapters.kube_try import end_try, try_node
 from activities.adapters.kube_unit import units
 from activities.adapters.reading import Clock, utc_now
+from activities.adapters.swapping import finished
+from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Ambiguous, Permanent
 from activities.ports import ClusterSnapshot
 from runbooks.change import Change, Permit
@@ -23,10 +25,6 @@ from runbooks.facts import Settings
 from runbooks.fleet import Fleet
 
 FENCE = "interlock/interlock-fence"
-
-
-def _nothing(_: str) -> None:
-    """No crash point."""
 
 
 class KubeCluster:
@@ -43,7 +41,7 @@ class KubeCluster:
         api: KubeApi | Mapping[str, KubeApi],
         *,
         clock: Clock = utc_now,
-        checkpoint: Callable[[str], None] = _nothing,
+        checkpoint: Checkpoint = no_checkpoint,
         fence: str = FENCE,
         gpu: str = GPU,
     ) -> None:
@@ -87,7 +85,7 @@ class KubeCluster:
         keys = checked(self._fleet, change, permit, ROLES.keys() - NODE_AGENT)
         await self.read(permit.domain)  # what could not be read after the act must stop us before it
         work = ClusterSwap(self._store(permit.domain), change, permit, keys, self._clock, self._checkpoint)
-        await work.shielded()
+        await finished(work, work.run())
         try:
             return await self.read(permit.domain)
         except Permanent as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from activities.adapters.kube_api import KubeApi
@@ -19,6 +19,7 @@ from activities.adapters.kube_try import CHECK
 from activities.adapters.kube_values import asked, condition, labels, name, owned_by, version
 from activities.adapters.node_agent import GpuReset
 from activities.adapters.reading import Clock, utc_now
+from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Ambiguous, Permanent, PortError, Refused, Retryable
 from activities.ports import Snapshot
 from runbooks.change import Change, Permit, boot_key
@@ -43,10 +44,6 @@ class Hands(Protocol):
         ...
 
 
-def _nothing(_: str) -> None:
-    """No crash point."""
-
-
 class NodeActuator:
     """`activities.ports.Actuator` for `boot/NODE` and `gpu/NODE/INDEX` of one node, run beside that node's agent.
 
@@ -62,7 +59,7 @@ class NodeActuator:
         api: KubeApi,
         *,
         clock: Clock = utc_now,
-        checkpoint: Callable[[str], None] = _nothing,
+        checkpoint: Checkpoint = no_checkpoint,
         fence: str = "interlock/interlock-fence",
         gpu: str = GPU,
         boot_wait_s: float = 20.0,

@@ -6,7 +6,6 @@ conflict and not an act.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -66,17 +65,6 @@ class ClusterSwap:
     abandoned: bool = False
     mark: Mark | None = field(default=None, init=False)
     again: bool = field(default=False, init=False)
-
-    async def shielded(self) -> None:
-        """The whole swap. Cancelled: what is not written stays unwritten, and the rest is finished before this ends."""
-        task = asyncio.ensure_future(self.run())
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # Nothing may happen after "cancelled" is said.
-            self.abandoned = True
-            await asyncio.gather(task, return_exceptions=True)
-            raise
 
     async def run(self) -> None:
         """Returns when every object shows the change. Errors as in `KubeCluster.swap`."""

@@ -72,7 +72,6 @@ class Measurements:
         self._cluster = ClusterIndicators(fleet, cluster, self._look) if cluster is not None else None
         self._timeout_s = probe_timeout_s
         self._now = now
-        self._observed: dict[str, datetime] = {}
 
     async def sample(self, queries: Sequence[IndicatorQuery]) -> list[Sample]:
         """One reading per query, in order. Two questions to the same probe scope share one generation."""
@@ -126,14 +125,7 @@ class Measurements:
             times.append(proxy.base.observed_at)
         asked_tps = {p.name: self._asked(p, served, proxy) if isinstance(proxy, Pair) else None for p in pools}
         states = {p.name: pool_state(p, looks[p.name], asked_tps[p.name]) for p in pools}
-        self._observed[domain] = min(times)
         return PoolStates(states, min(times))
-
-    def pools_observed_at(self, domain: str) -> datetime:
-        """Oldest moment of the newest `pools(domain)`. With callers side by side take `PoolStates.observed_at`."""
-        if domain not in self._observed:
-            raise Permanent(f"the pools of {domain!r} have not been measured yet")
-        return self._observed[domain]
 
     async def _looks(self, pool: Pool, addresses: list[str]) -> list[Look | None]:
         return list(await asyncio.gather(*(self._look(pool, address) for address in addresses)))

@@ -5,7 +5,7 @@ Its time is the clock's: give a virtual one and hours pass in no time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,16 +16,14 @@ from activities.adapters.kube_swap import ClusterSwap
 from activities.adapters.kube_unit import EPOCH, PERMIT, Look, Unit, units
 from activities.adapters.reading import Clock, utc_now
 from activities.adapters.simulated_world import SimNode, SimWorkload, SimWorld, Template
+from activities.adapters.swapping import finished
+from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Permanent, Refused
 from activities.ports import ClusterSnapshot
 from runbooks import change
 from runbooks.change import Change, Permit
 from runbooks.facts import Settings, Value
 from runbooks.fleet import Fleet
-
-
-def _nothing(_: str) -> None:
-    """No crash point."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class SimulatedCluster:
         self._fleet = fleet
         self._domain = domain
         self.clock = clock
-        self.checkpoint: Callable[[str], None] = _nothing
+        self.checkpoint: Checkpoint = no_checkpoint
         nodes = {n.name: SimNode(n.name, n.gpus, f"boot-{n.name}-1") for n in fleet.nodes if n.cluster == domain}
         now = clock()
         self.world = SimWorld(fleet, domain, nodes, {}, now, start_s, end_s, broken_images=broken_images)
@@ -104,7 +102,8 @@ class SimulatedCluster:
         """As `KubeCluster.swap`, by the same code."""
         keys = checked(self._fleet, change, permit, ROLES.keys() - NODE_AGENT)
         await self.read(permit.domain)
-        await ClusterSwap(self, change, permit, keys, self.clock, self.checkpoint).shielded()
+        work = ClusterSwap(self, change, permit, keys, self.clock, self.checkpoint)
+        await finished(work, work.run())
         return await self.read(permit.domain)
 
     async def try_node(self, node: str, pool: str, name: str) -> str | None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from runbooks.change import GONE, CannotPlan, Change, NothingToDo, Receipt
 from runbooks.facts import Settings
-from runbooks.planning import merged, plan_restore
+from runbooks.planning import plan_restore
+from runbooks.standing import merged
 
 BEFORE: Settings = {"weight/chat/a": 50, "weight/chat/b": 50}
 AFTER: Settings = {"weight/chat/a": 0, "weight/chat/b": 100}
@@ -99,7 +100,9 @@ def test_receipts_of_several_increments_are_one_way_back() -> None:
     first = _receipt({"a": 50, "b": 50}, {"a": 25, "b": 75})
     second = _receipt({"a": 25, "c": 0}, {"a": 0, "c": 25})
 
-    assert merged([first, second]) == ({"a": 50, "b": 50, "c": 0}, {"a": 0, "b": 75, "c": 25})
+    both = merged(merged(None, first), second)
+
+    assert (both.before, both.after) == ({"a": 50, "b": 50, "c": 0}, {"a": 0, "b": 75, "c": 25})
 
 
 @given(
@@ -200,7 +203,8 @@ def test_a_version_goes_back_to_the_recorded_one_as_a_whole() -> None:
     first = _receipt({"image/big": "v1"}, {"image/big": "v2"})
     second = _receipt({"image/small": "v1"}, {"image/small": "v2"})
 
-    before, after = merged([first, second])
+    both = merged(first, second)
+    before, after = both.before, both.after
     found = plan_restore(before, {**after, "image/other": "v9"}, after, 1.0)
 
     assert isinstance(found, Change)
