@@ -9,26 +9,24 @@ import asyncio
 import contextlib
 import signal
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-from temporalio.client import WorkflowHandle
-from temporalio.service import RPCError
+from temporalio.client import Client, WorkflowHandle
 
 from activities.adapters.sql import SqlJournal
-from runbooks.detection import Detection, Target, guard_id
-from runbooks.facts import GuardView
+from runbooks.detection import Detection, Target
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
 from tests import lab as labs
 from tests.crash import worker_process
 from tests.crash.cases import Story
+from tests.crash.watched import Watched
 from tests.crash.worker_process import End, Job, Part
 from worker.edge import envoy_command, write_edge
 
@@ -40,7 +38,7 @@ COUNTED = "runtime.load_success|cluster_manager.cluster_modified|cluster\\..*\\.
 
 
 @dataclass
-class Lane:
+class Lane(Watched):
     """Handles to one lane. `deaths` counts the worker processes that ended by their own kill point."""
 
     name: str
@@ -57,6 +55,10 @@ class Lane:
     handle: WorkflowHandle[Any, Any] | None = None
     before: dict[str, int] = field(default_factory=dict)
     served: int = 0
+
+    def temporal(self) -> Client:
+        """See `Watched`."""
+        return self.lab.client
 
     @property
     def target(self) -> Target:
@@ -158,38 +160,6 @@ class Lane:
         assert self.detection is not None
         await self.lab.resolve(self.detection)
 
-    async def status(self) -> dict[str, Any]:
-        """The case's own word; without a worker there is none, and `state` is empty."""
-        assert self.handle is not None
-        try:
-            found: dict[str, Any] = await self.handle.query("status", rpc_timeout=timedelta(seconds=2))
-        except RPCError:
-            return {"state": ""}
-        return found
-
-    async def in_state(self, *states: str, deadline_s: float = 120.0) -> dict[str, Any]:
-        """Waits until the case is in one of these states, whatever dies meanwhile."""
-        end, last = time.monotonic() + deadline_s, dict[str, Any]()
-        while True:
-            found = await self.status()
-            last = found if found["state"] else last
-            if found["state"] in states:
-                return found
-            lost = found["state"] == "closed" or time.monotonic() > end
-            assert not lost, f"{self.name} is {last.get('state')}, not {' or '.join(states)}"
-            # Each look is a query that a worker answers, and many lanes look at once.
-            await asyncio.sleep(0.4)
-
-    async def result(self, deadline_s: float = 120.0) -> dict[str, Any]:
-        """The closed case's result."""
-        assert self.handle is not None
-        try:
-            async with asyncio.timeout(deadline_s):
-                found: dict[str, Any] = await self.handle.result()
-        except TimeoutError:
-            raise AssertionError(f"{self.name} is not closed in {deadline_s} s") from None
-        return found
-
     async def counts(self) -> dict[str, int]:
         """What this lane's Envoy has taken in since it started, by kind of file."""
         text = (await self.lab.http.get(f"{self.admin}/stats", params={"filter": COUNTED})).text
@@ -200,12 +170,6 @@ class Lane:
         now = await self.counts()
         return {k: v - self.before.get(k, 0) for k, v in now.items() if v != self.before.get(k, 0)}
 
-    async def guard(self) -> GuardView:
-        """What the Guard of this lane's domain says."""
-        handle = self.lab.client.get_workflow_handle(guard_id(self.name))
-        view: GuardView = await handle.query("view", result_type=GuardView)
-        return view
-
     async def unsettled(self) -> list[str]:
         """Receipts and intents that the journal counts as open."""
         assert self.handle is not None
@@ -214,17 +178,6 @@ class Lane:
             return [r.id for r in await journal.unsettled(self.handle.id)]
         finally:
             journal.dispose()
-
-    def end_workers(self) -> None:
-        """Ends every worker process of this lane, stopped ones too."""
-        for worker in self.workers:
-            worker.kill()
-            worker.join(10)
-
-    def log(self) -> str:
-        """The end of what the workers said."""
-        texts = (p.read_text(errors="replace")[-4000:] for p in sorted(self.folder.glob("worker-*.log")))
-        return "\n".join(texts)
 
 
 def timeline(status: dict[str, Any]) -> str:

@@ -9,22 +9,20 @@ import asyncio
 import contextlib
 import signal
 import sqlite3
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.service import RPCError
 
-from runbooks.detection import Detection, Target, guard_id
-from runbooks.facts import GuardView
+from runbooks.detection import Detection, Target
 from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload
 from tests import lab as labs
+from tests.crash.watched import Watched
 from tests.crash.worker_process import End
 from tests.crash_kube import worker_process
 from tests.crash_kube.cases import Story, library, policy
@@ -43,7 +41,7 @@ SELDOM = Probing(starting_s=0.2, every_s=2.0)
 
 
 @dataclass
-class Lane:
+class Lane(Watched):
     """Handles to one lane. `deaths` counts the worker processes that ended by their own kill point."""
 
     name: str
@@ -58,6 +56,13 @@ class Lane:
     deaths: int = 0
     detection: Detection | None = None
     handle: WorkflowHandle[Any, Any] | None = None
+
+    look_every_s = 1.0
+    patience_s = 150.0
+
+    def temporal(self) -> Client:
+        """See `Watched`."""
+        return self.client
 
     @property
     def lamp(self) -> str:
@@ -163,44 +168,6 @@ class Lane:
             start_signal_args=[self.detection],
         )
 
-    async def status(self) -> dict[str, Any]:
-        """The case's own word; without a worker there is none, and `state` is empty."""
-        assert self.handle is not None
-        try:
-            found: dict[str, Any] = await self.handle.query("status", rpc_timeout=timedelta(seconds=2))
-        except RPCError:
-            return {"state": ""}
-        return found
-
-    async def in_state(self, state: str, deadline_s: float = 150.0) -> None:
-        """Waits until the case is in this state, whatever dies meanwhile."""
-        end, last = time.monotonic() + deadline_s, dict[str, Any]()
-        while True:
-            found = await self.status()
-            last = found if found["state"] else last
-            if found["state"] == state:
-                return
-            lost = found["state"] == "closed" or time.monotonic() > end
-            assert not lost, f"{self.name} is {last.get('state')}, not {state}"
-            # Each look is a query that a worker answers, and many lanes look at once.
-            await asyncio.sleep(1)
-
-    async def result(self, deadline_s: float = 120.0) -> dict[str, Any]:
-        """The closed case's result."""
-        assert self.handle is not None
-        try:
-            async with asyncio.timeout(deadline_s):
-                found: dict[str, Any] = await self.handle.result()
-        except TimeoutError:
-            raise AssertionError(f"{self.name} is not closed in {deadline_s} s") from None
-        return found
-
-    async def guard(self) -> GuardView:
-        """What the Guard of this lane's domain says."""
-        handle = self.client.get_workflow_handle(guard_id(self.name))
-        view: GuardView = await handle.query("view", result_type=GuardView)
-        return view
-
     def journal(self) -> list[str]:
         """The state of every intent and receipt in the order of the intents: `intended`, `standing`, `restored`, ..."""
         with contextlib.closing(sqlite3.connect(self.folder / "journal.db")) as journal:
@@ -220,17 +187,6 @@ class Lane:
         for node in self.cluster.nodes:
             found[f"{node} cordon"] = bool(api.get(f"/api/v1/nodes/{node}")["spec"].get("unschedulable"))
         return found
-
-    def log(self) -> str:
-        """The end of what the workers said."""
-        texts = (p.read_text(errors="replace")[-4000:] for p in sorted(self.folder.glob("worker-*.log")))
-        return "\n".join(texts)
-
-    def end_workers(self) -> None:
-        """Ends every worker process of this lane."""
-        for worker in self.workers:
-            worker.kill()
-            worker.join(10)
 
 
 def _fleet(cluster: Cluster, story: Story) -> Fleet:
