@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
@@ -14,6 +14,9 @@ from tests import lab as labs
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--record-histories` writes tests/histories/ anew."""
     parser.addoption("--record-histories", action="store_true", help="write tests/histories/ anew")
+
+
+FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +39,19 @@ async def _fleet(tmp_path_factory: pytest.TempPathFactory, server: WorkflowEnvir
         yield running
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Lets fixtures know that their test failed."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-async def lab(_fleet: labs.Lab) -> AsyncIterator[labs.Lab]:
+async def lab(_fleet: labs.Lab, request: pytest.FixtureRequest) -> AsyncIterator[labs.Lab]:
     """The whole of Interlock but its worker, with a healthy fleet."""
     await _fleet.heal()
     yield _fleet
     await _fleet.heal()
+    if request.node.stash.get(FAILED, False):
+        await _fleet.tidy()

@@ -21,15 +21,19 @@ from typing import Any
 
 import httpx
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
+from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.sql import SqlJournal
 from activities.adapters.webhook import LogNotify
-from runbooks.detection import Detection, Target, summary_of
+from activities.errors import Refused
+from runbooks.detection import Detection, Target, guard_id, summary_of
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
 from runbooks.library import Library, load_library
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
 from tests.ports import free_port as free_port
+from worker.commands.undo import take_back
 from worker.edge import envoy_command, write_edge
 from worker.plugin import interlock_plugin
 from worker.temporal import register_search_attributes
@@ -219,6 +223,24 @@ class Lab:
         now = datetime.now(UTC)
         over = detection.model_copy(update={"status": "resolved", "observed_at": now})
         await self.client.get_workflow_handle(detection.workflow_id).signal("detect", over)
+
+    async def tidy(self) -> None:
+        """After a test that failed half way: its cases are ended and what they left is taken back, or each test after it
+        would fail for it."""
+        running = 'WorkflowType = "Remediation" AND ExecutionStatus = "Running"'
+        async for case in self.client.list_workflows(running):
+            with contextlib.suppress(RPCError):  # it may have closed since
+                await self.client.get_workflow_handle(case.id).terminate("tidied after a failed test")
+        journal = SqlJournal(self.journal_url)
+        traffic = EnvoyTraffic(self.fleet, self.folder / "edge", self.admin, self.http)
+        for receipt in reversed(await journal.standing(CLUSTER)):
+            with contextlib.suppress(Refused):  # taken back already, or never applied
+                await take_back(traffic, receipt)
+            await journal.settle(receipt.id, "undone", "tidied after a failed test")
+        journal.dispose()
+        # A new Guard begins from the journal, in which nothing stands now.
+        with contextlib.suppress(RPCError):
+            await self.client.get_workflow_handle(guard_id(CLUSTER)).terminate("tidied after a failed test")
 
     async def status(self, handle: WorkflowHandle[Any, Any]) -> dict[str, Any]:
         """The case's own word."""

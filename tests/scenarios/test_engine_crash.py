@@ -14,8 +14,14 @@ async def weights(lab: labs.Lab) -> dict[str, int]:
     return {k.rsplit(".", 1)[1]: int(v["final_value"]) for k, v in entries.items() if k.startswith("routing.split.")}
 
 
+SEEN = 15
+"""Failed requests after which the proxy's figures are those of the fault alone. A detector takes longer than they do; a
+first reading from before the fault would make every increment look worse than what was there before it."""
+
+
 async def lose(lab: labs.Lab, *names: str) -> None:
-    """Kills engines, and waits until they refuse connections."""
+    """Kills engines, and waits until they refuse connections and users have felt it."""
+    had = len(lab.failures)
     for name in names:
         lab.engines[name].kill()
 
@@ -27,6 +33,11 @@ async def lose(lab: labs.Lab, *names: str) -> None:
             return False
 
         await labs.until(gone, f"{name} refuses connections")
+
+    async def felt() -> bool:
+        return len(lab.failures) >= had + SEEN
+
+    await labs.until(felt, "users have felt it")
 
 
 async def test_a_pool_that_lost_engines_is_rerouted_in_increments_after_approval_and_ramped_back(lab: labs.Lab) -> None:
