@@ -16,9 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-histories", action="store_true", help="write tests/histories/ anew")
 
 
-FAILED = pytest.StashKey[bool]()
-
-
 @pytest.fixture(autouse=True)
 def _recording(request: pytest.FixtureRequest) -> None:
     """Says which test runs, so that its cases can be kept."""
@@ -43,7 +40,7 @@ async def _fleet(tmp_path_factory: pytest.TempPathFactory, server: WorkflowEnvir
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Lets fixtures know that their test failed."""
     report = yield
-    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    item.stash[labs.FAILED] = item.stash.get(labs.FAILED, False) or report.failed
     return report
 
 
@@ -53,5 +50,5 @@ async def lab(_fleet: labs.Lab, request: pytest.FixtureRequest) -> AsyncIterator
     await _fleet.heal()
     yield _fleet
     await _fleet.heal()
-    if request.node.stash.get(FAILED, False):
+    if labs.failed(request):
         await _fleet.tidy()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
@@ -41,6 +42,15 @@ from worker.wiring import Parts, running_worker
 
 CLUSTER = "lab"
 CLAIM_KEY = b"k" * 32
+
+
+FAILED = pytest.StashKey[bool]()
+"""Set by tests/conftest.py for each test that failed."""
+
+
+def failed(request: pytest.FixtureRequest) -> bool:
+    """Whether the test of this fixture has failed."""
+    return bool(request.node.stash.get(FAILED, False))
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, deadline_s: float = 30.0) -> Any:

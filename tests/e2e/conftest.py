@@ -41,11 +41,16 @@ async def open_server(ports: Ports, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-async def lab(_fleet: labs.Lab, open_server: WorkflowEnvironment) -> AsyncIterator[labs.Lab]:
+async def lab(
+    _fleet: labs.Lab, open_server: WorkflowEnvironment, request: pytest.FixtureRequest
+) -> AsyncIterator[labs.Lab]:
     """The engines and the Envoy of the session, under the dev server with the open doors."""
     await _fleet.heal()
-    yield replace(_fleet, client=open_server.client, server=open_server)
+    opened = replace(_fleet, client=open_server.client, server=open_server)
+    yield opened
     await _fleet.heal()
+    if labs.failed(request):
+        await opened.tidy()
 
 
 @asynccontextmanager
