@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runbooks import chain
 from runbooks.base import Model, Time
 from runbooks.change import Receipt
 from runbooks.detection import Detection, Target
 from runbooks.people import Attested
 from runbooks.plan import Classification, Effect, Verdict
+from runbooks.redact import redacted
 
 State = Literal[
     "triage",
@@ -43,11 +46,13 @@ Outcome = Literal[
 
 
 class Event(Model):
-    """One line of the timeline."""
+    """One row of the timeline."""
 
+    n: int = Field(default=0, description="0, 1, 2, …: its number in the case.")
     at: Time
     what: str
     text: str
+    hash: str = Field(default="", description="See runbooks/chain.py. Empty: written before there was a chain.")
 
 
 class Judged(Model):
@@ -110,23 +115,59 @@ class CaseRecord(BaseModel):
     owner: str = Field(
         default="", description="Who owns what still stands at the end: a person, or the page's reference."
     )
+    chain_base: str = Field(default="", description="What the first row that is kept follows. See runbooks/chain.py.")
+    chain_end: str = Field(default="", description="The last row's hash.")
+    seals: dict[str, str] = Field(default_factory=dict, description="One hash for each other field.")
+    head: str = Field(
+        default="", description="The hash of all seals, in the workflow's result as well. Empty: not closed."
+    )
+
+    def add(self, at: datetime, what: str, text: str) -> None:
+        """One more row of the timeline.
+
+        Secrets go before it is hashed: the journal takes them out of what it writes, and the hash must be of that.
+        """
+        previous = self.timeline[-1].hash if self.timeline else chain.origin(self.case)
+        row = Event(n=len(self.timeline), at=at, what=redacted(what), text=redacted(text)[:LONGEST_TEXT])
+        linked = chain.link(previous, row.model_dump(mode="json"))
+        self.timeline.append(row.model_copy(update={"hash": linked}))
 
 
+LONGEST_TEXT = 400
 LARGEST_RECORD = 1_000_000
 """Characters. Temporal ends a workflow, unheard, that sends more than 2 MB: a long case must still close and tell people."""
 
 
-def fitting(record: CaseRecord, most: int = LARGEST_RECORD) -> str:
-    """The record as JSON, the oldest of its long lists left out until it fits. Receipts are never left out."""
-    text = record.model_dump_json()
-    if len(text.encode()) <= most:
-        return text
-    short = record.model_copy()
+class Sealed(NamedTuple):
+    """A record as it is written down, as JSON, and its head."""
+
+    text: str
+    head: str
+
+
+def sealed(record: CaseRecord, most: int = LARGEST_RECORD) -> Sealed:
+    """The record without secrets, the oldest of its long lists left out until it fits, under its seals.
+
+    Receipts are never left out. Sealed is what is stored: what the journal would still take out is out by now.
+    """
+    data = _fitting(redacted(json.loads(record.model_dump_json())), most)
+    left_out = record.timeline[: len(record.timeline) - len(data["timeline"])]
+    data["chain_base"] = left_out[-1].hash if left_out else chain.origin(record.case)
+    data["chain_end"] = record.timeline[-1].hash if record.timeline else data["chain_base"]
+    data["seals"] = chain.seals(data)
+    data["head"] = chain.hashed(data["seals"])
+    return Sealed(_json(data), data["head"])
+
+
+def _fitting(data: dict[str, Any], most: int) -> dict[str, Any]:
     for name in ("verdicts", "timeline", "detections", "decisions"):
-        while len(text.encode()) > most and (kept := getattr(short, name)):
-            short = short.model_copy(update={name: kept[len(kept) // 2 + 1 :]})
-            text = short.model_dump_json()
-    return text
+        while len(_json(data).encode()) > most and (kept := data[name]):
+            data[name] = kept[len(kept) // 2 + 1 :]
+    return data
+
+
+def _json(data: dict[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False)
 
 
 class CaseResult(Model):
@@ -138,3 +179,6 @@ class CaseResult(Model):
     lever: str
     why: str
     restored: bool
+    head: str = Field(
+        default="", description="The head of the closed record's chain: `interlock cases verify` compares."
+    )

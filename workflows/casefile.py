@@ -17,7 +17,7 @@ from runbooks.detection import Detection, guard_id
 from runbooks.guard import News, Release
 from runbooks.people import Attested, AttestRequest, Pending, Rights, TellRequest
 from runbooks.plan import CheckResult, Diagnosis
-from runbooks.record import CaseRecord, Event, Judged, State
+from runbooks.record import CaseRecord, Judged, State
 from workflows import details
 from workflows.loose import opened
 from workflows.retries import QUICK
@@ -72,7 +72,7 @@ class CaseFile:
 
     def note(self, what: str, text: str) -> None:
         """A line of the timeline."""
-        self.record.timeline.append(Event(at=workflow.now(), what=what, text=text[:400]))
+        self.record.add(workflow.now(), what, text)
         workflow.set_current_details(details.page(self.record, self.state, self.waiting))
 
     def judged(self, step: str, purpose: str, result: CheckResult) -> None:

@@ -14,7 +14,7 @@ from activities.triage import TriageActivities
 from runbooks.levers import Page
 from runbooks.people import CloseRequest
 from runbooks.plan import TriageRequest
-from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord, fitting
+from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord, sealed
 from workflows import details
 from workflows.casefile import CLASS, LEVER, SERVICE, CaseFile
 from workflows.doors import Doors
@@ -251,12 +251,14 @@ class Remediation(Doors):
         record = case.record
         record.outcome, record.why, record.closed_at = outcome, why, workflow.now()
         case.note("closed", f"{outcome}: {why}")
+        kept = sealed(record)
+        record.head = kept.head
         await workflow.execute_activity_method(
             CasebookActivities.close,
             CloseRequest(
                 case=record.case,
                 workflow_id=record.workflow_id,
-                record=fitting(record),
+                record=kept.text,
                 settle=_settled(record),
             ),
             **QUICK,
@@ -273,6 +275,7 @@ class Remediation(Doors):
             lever=_lever(record),
             why=why,
             restored=outcome == "restored",
+            head=kept.head,
         )
 
 

@@ -10,7 +10,7 @@ from activities.adapters.kube_keys import Key
 from activities.adapters.kube_read import Picture
 from activities.adapters.kube_values import HASH, bare, labels, name, notes
 from activities.adapters.kube_workload import autoscaler_of, find, frozen, replicasets, template_hash
-from activities.adapters.redact import redacted
+from runbooks.redact import redacted
 from activities.errors import Refused
 from runbooks import change
 from runbooks.cluster import ClusterState

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Insert, Select, Update, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
-from activities.adapters.redact import redacted
+from runbooks.redact import redacted
 from activities.adapters.sql_tables import cases, metadata, receipts
 from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt

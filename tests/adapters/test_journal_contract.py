@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from activities.adapters.redact import redacted
+from runbooks.redact import redacted
 from activities.adapters.sql import SqlJournal
 from activities.adapters.sql_tables import metadata
 from activities.errors import Permanent, Retryable

@@ -10,7 +10,7 @@ from activities.adapters.sql import SqlJournal
 from runbooks.change import Change, Permit, Receipt
 from runbooks.guard import Answer, Release
 from runbooks.plan import GateVerdict, Verdict
-from runbooks.record import CaseRecord, Judged, fitting
+from runbooks.record import CaseRecord, Judged, sealed
 from tests import lab as labs
 from tests.scenarios.hostile import ended, hang, measured, send, signed
 from tests.scenarios.test_guard_workflow import guard, question, start_guard, view
@@ -110,7 +110,7 @@ def test_a_case_that_was_held_for_days_still_fits_into_one_payload() -> None:
     )
     record = CaseRecord(case="c", workflow_id="w", run_id="r", opened_at=NOON, verdicts=[one] * 3000)
     assert len(record.model_dump_json()) > 5_000_000
-    text = fitting(record)
+    text = sealed(record).text
     assert len(text) < 1_000_000
     assert CaseRecord.model_validate_json(text).verdicts
     assert one.like(one.model_copy(update={"at": NOON + timedelta(hours=1)}))

@@ -1,4 +1,4 @@
-"""Takes secrets out of a JSON value before it is kept: by the name it stands under, or by its own look."""
+"""Takes secrets out of a JSON value before it is kept: by the name it stands under, or by its own look. Twice is as once."""
 
 from __future__ import annotations
 
