@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from runbooks.base import Model
 
-Action = Literal["decide", "takeover", "hand_back", "abort"]
+Action = Literal["decide", "takeover", "hand_back", "abort", "resume", "reset_breaker"]
 LONGEST_LIFE_S = 300
 """A claim that ends later than this from now was not made by our API, which gives a minute."""
 SHORTEST_KEY = 32
@@ -28,13 +28,14 @@ class WeakKey(ValueError):
 
 
 class SignedClaim(Model):
-    """One decision of one verified person. `case` is the Remediation's workflow id, `exp` epoch seconds."""
+    """One decision of one verified person. `case` is the workflow id of the Remediation, or of the Guard for an order;
+    `exp` is epoch seconds."""
 
     case: str = Field(min_length=1, max_length=1000)
     action: Action
     step: str = Field(default="", max_length=200, description="Only for decide: the step's id.")
     digest: str = Field(default="", max_length=64, description="Only for decide: the digest of the step's envelope.")
-    decision: Literal["approve", "reject"] | None = None
+    decision: Literal["approve", "reject", "withdraw"] | None = None
     reason: str = Field(default="", max_length=2000)
     who: str = Field(min_length=1, max_length=300, description="The verified subject.")
     groups: tuple[Annotated[str, Field(max_length=300)], ...] = Field(default=(), max_length=500)
@@ -47,7 +48,7 @@ class SignedClaim(Model):
         if self.action == "decide" and not (self.step and self.digest and self.decision):
             raise ValueError("decide needs step, digest and decision: an approval is bound to one step's envelope")
         if self.action != "decide" and (self.step or self.digest or self.decision):
-            raise ValueError(f"{self.action} takes no step, digest or decision: it is about the whole case")
+            raise ValueError(f"{self.action} takes no step, digest or decision: it is about the whole case or domain")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -13,9 +14,10 @@ from temporalio.exceptions import ApplicationError
 
 from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
+from runbooks.decisions import counted, same_person, with_requesters
 from runbooks.detection import Detection, guard_id
 from runbooks.guard import News, Release
-from runbooks.people import Attested, AttestRequest, Pending, Rights, TellRequest
+from runbooks.people import Attested, AttestRequest, Pending, Rights, Stage, TellRequest
 from runbooks.plan import CheckResult, Diagnosis
 from runbooks.record import CaseRecord, Judged, State
 from workflows import details
@@ -49,7 +51,12 @@ class CaseFile:
         self.heard = 0
         self.attested_upto = 0
         self.diagnosis: Diagnosis | None = None
-        self.pending: Pending | None = None
+        self.requesters: set[str] = set()
+        self._pending: Pending | None = None
+        self._ended: Pending | None = None
+        self._had_receipts = 0
+        self._attesting = asyncio.Lock()
+        self.taken_back = False
         self.named = False
         self.approvals: dict[str, Attested] = {}
         self.rejected: Attested | None = None
@@ -147,34 +154,70 @@ class CaseFile:
     def rights(self) -> Rights:
         """Who may decide: the class's policy; before the diagnosis, nobody unverified."""
         if self.diagnosis is None:
-            return Rights(group="sre-oncall", quorum=1, accept_unverified=False)
+            return with_requesters(Rights(group="sre-oncall", quorum=1, accept_unverified=False), self.requesters)
         rule = self.diagnosis.policy
         # What cannot be taken back needs a named, verified person (G6), whatever the class's policy accepts else.
         unverified = rule.accept_unverified and not self.named
-        return Rights(group=rule.approvers, quorum=rule.quorum, accept_unverified=unverified, irreversible=self.named)
+        rights = Rights(
+            group=rule.approvers,
+            quorum=rule.quorum,
+            accept_unverified=unverified,
+            irreversible=self.named,
+            never=rule.never,
+            four_eyes=rule.four_eyes,
+        )
+        return with_requesters(rights, self.requesters)
+
+    @property
+    def pending(self) -> Pending | None:
+        """The request that people were asked last, until its step ends."""
+        return self._pending
+
+    @pending.setter
+    def pending(self, new: Pending | None) -> None:
+        old = self._pending
+        if new is None:
+            self._ended = old or self._ended
+        elif old is None or old.expires_at != new.expires_at:
+            self._had_receipts = self._receipts()  # another request: what was done before it is not its act
+        self._pending = new
 
     @property
     def asked(self) -> Pending | None:
-        """What a decision can be about now. While an approved step is checked or acts, a decision is too late."""
-        return self.pending if self.state == "waiting_approval" else None
+        """What a decision can be about, and how far that has come. While a step is checked or acts, only some count."""
+        shown = self._pending or self._ended
+        return shown and shown.model_copy(update={"stage": self._stage()})
+
+    def _stage(self) -> Stage:
+        if self.state == "waiting_approval":
+            return "asked"
+        if self.state in ("acting", "verifying", "undoing") or self._receipts() > self._had_receipts:
+            return "begun"
+        return "held" if self._pending is not None else "ended"
+
+    def _receipts(self) -> int:
+        """Acts of the step that runs now, or ran last."""
+        return len(self.record.steps[-1].receipts) if self.record.steps else 0
 
     @property
     def called(self) -> bool:
         """Somebody has said something that the next safe point must hear before anything acts."""
-        return self.bell > self.heard or bool(self.taken_by) or bool(self.aborted_by)
+        return self.bell > self.heard or bool(self.taken_by) or bool(self.aborted_by) or self.taken_back
 
     async def attest(self) -> None:
-        """Reads what people sent by signal, from the history, and takes it in."""
-        self.heard = self.bell
-        request = AttestRequest(
-            after_event_id=self.attested_upto, rights=self.rights(), pending=self.asked, now=workflow.now()
-        )
-        result = await workflow.execute_activity_method(
-            AttestActivities.attest, request, **QUICK, summary="Who decided what?"
-        )
-        self.attested_upto = max(self.attested_upto, result.last_event_id)
-        for decision in result.decisions:
-            self.hear(decision)
+        """Reads what people sent by signal, from the history, and takes it in. One reader at a time: else it is heard twice."""
+        async with self._attesting:
+            self.heard = self.bell
+            request = AttestRequest(
+                after_event_id=self.attested_upto, rights=self.rights(), pending=self.asked, now=workflow.now()
+            )
+            result = await workflow.execute_activity_method(
+                AttestActivities.attest, request, **QUICK, summary="Who decided what?"
+            )
+            self.attested_upto = max(self.attested_upto, result.last_event_id)
+            self.requesters |= set(result.requesters)
+            for decision in result.decisions:
+                self.hear(decision)
 
     def hear(self, one: Attested) -> None:
         """Takes one judged decision in."""
@@ -183,15 +226,16 @@ class CaseFile:
         if not one.accepted:
             self.note(f"{one.action} refused", f"{who}: {one.why}")
             return
-        self.note(
-            one.action if one.action != "decide" else ("approved" if one.approve else "rejected"),
-            f"{who}: {one.reason}",
-        )
+        word = "approved" if one.approve else "approval taken back" if one.withdraw else "rejected"
+        self.note(one.action if one.action != "decide" else word, f"{who}: {one.reason}")
+        if self._pending is not None:
+            self._pending = counted(self._pending, one)
         match one.action:
             case "decide" if one.approve:
                 self.approvals[one.who] = one
-                if self.pending is not None:
-                    self.pending = self.pending.model_copy(update={"already": (*self.pending.already, one.who)})
+            case "decide" if one.withdraw:
+                self.approvals = {w: a for w, a in self.approvals.items() if not same_person(w, one.who)}
+                self.taken_back = True  # the gates may be judging with it at this moment
             case "decide":
                 self.rejected = one
             case "takeover":
@@ -225,6 +269,7 @@ class CaseFile:
         while True:
             if self.bell > self.heard:
                 await self.attest()
+            self.taken_back = False
             await self.send_on()
             self.merge()
             if self.aborted_by:

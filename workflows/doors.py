@@ -13,7 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.attest import AttestActivities
 from runbooks.claims import SignedClaim
-from runbooks.decisions import mismatch
+from runbooks.decisions import barred, mismatch
 from runbooks.guard import News
 from runbooks.people import Action, Attested, ClaimRequest
 from workflows.casefile import CaseFile
@@ -39,7 +39,7 @@ class Doors:
             self._case.note("input refused", wrong)
 
     @workflow.signal(
-        description='Decide on the waiting step: {"step": "…", "plan": "…", "decision": "approve", "reason": "…"}'
+        description='Decide on the waiting step: {"step": "…", "plan": "…", "decision": "approve | reject | withdraw", "reason": "…"}'
     )
     def decide(self, raw: RawValue = NOTHING) -> None:
         """A doorbell: what counts is read from the history, with its sender."""
@@ -101,9 +101,14 @@ class Doors:
             )
         except ActivityError as error:
             raise ApplicationError(str(error.cause or error), type="Refused") from error
+        if judged.accepted and claim.decision == "approve":
+            # Whoever started this case by himself is named in its history only; signals sent before are heard before.
+            await case.attest()
         if judged.accepted and claim.action == "decide":
-            # While it was judged the case may have planned again: it must not count for what waits now.
+            # While it was judged the case may have planned again, or begun to act, or heard the same person twice.
             wrong = mismatch(claim.model_dump(), case.asked, workflow.now())
+            voices = case.asked.already if case.asked else ()
+            wrong = wrong or barred(claim.who, claim.decision, case.rights(), voices)
             judged = judged.model_copy(update={"accepted": not wrong, "why": wrong})
         case.hear(judged)
         return judged
