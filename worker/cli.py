@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 COMMANDS = {
     "approve": "decide",
     "reject": "decide",
+    "withdraw": "decide",
     "takeover": "decide",
     "hand-back": "decide",
     "abort": "decide",
@@ -30,7 +31,7 @@ COMMANDS = {
     "up": "demo",
 }
 """Command → the file that has it."""
-GROUPS = {"cases": "cases", "runbook": "runbook"}
+GROUPS = {"breaker": "breaker", "cases": "cases", "runbook": "runbook"}
 """Commands with sub-commands (`interlock cases show …`) → the file whose whole `app` they are."""
 
 

@@ -1,12 +1,13 @@
 """The door for people. Their JWT is verified here and goes no further: what enters a history is a signed claim.
 
-POST /v1/cases/{workflow_id}/decide      {step, digest, decision, reason}
+POST /v1/cases/{workflow_id}/decide      {step, digest, decision: approve | reject | withdraw, reason}
 POST /v1/cases/{workflow_id}/takeover    {reason}     also /hand_back and /abort
 GET  /v1/cases, GET /v1/cases/{workflow_id}
-POST /v1/domains/{domain}/halt           {reason}     also /resume
+POST /v1/domains/{domain}/halt           {reason}     also /resume and /reset-breaker
 POST /v1/halt, POST /v1/resume           every domain of the fleet
 
 Whether a decision counts is the case's to say (wrong digest, twice, not in the group …): its refusal comes back as 409.
+So does the Guard's on a resume or a reset. A breaker is reset one by one: each has a reason to be looked at.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from runbooks.base import Model
-from runbooks.claims import Action
+from runbooks.people import Action
 from worker.identity import Person, claim_for
 from worker.intake_http import Problem
 from worker.people_desk import Desk, PeopleDeps, ReasonBody, away, body_of
-from worker.people_orders import Orders
+from worker.people_orders import Orders, Said
 
 log = logging.getLogger("interlock.people")
 _STATE = SearchAttributeKey.for_keyword("InterlockState")
@@ -42,7 +43,7 @@ class DecideBody(Model):
 
     step: str = Field(min_length=1, max_length=200)
     digest: str = Field(min_length=1, max_length=64)
-    decision: Literal["approve", "reject"]
+    decision: Literal["approve", "reject", "withdraw"]
     reason: str = Field(min_length=1, max_length=2000)
 
 
@@ -54,9 +55,15 @@ def people_router(deps: PeopleDeps) -> APIRouter:
         router.add_api_route(f"/v1/cases/{{workflow_id:path}}/{action}", desk.act_as(action), methods=["POST"])
     router.add_api_route("/v1/cases", desk.cases, methods=["GET"])
     router.add_api_route("/v1/cases/{workflow_id:path}", desk.case, methods=["GET"])
-    for order in ("halt", "resume"):
-        router.add_api_route(f"/v1/domains/{{domain}}/{order}", orders.order_one(order), methods=["POST"])
-        router.add_api_route(f"/v1/{order}", orders.order_all(order), methods=["POST"])
+    orders_of: tuple[tuple[str, Said], ...] = (
+        ("halt", "halt"),
+        ("resume", "resume"),
+        ("reset-breaker", "reset_breaker"),
+    )
+    for path, order in orders_of:
+        router.add_api_route(f"/v1/domains/{{domain}}/{path}", orders.one(order), methods=["POST"])
+    router.add_api_route("/v1/halt", orders.all("halt"), methods=["POST"])
+    router.add_api_route("/v1/resume", orders.all("resume"), methods=["POST"])
     return router
 
 

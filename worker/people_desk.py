@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from runbooks.base import Model
+from runbooks.decisions import approver_groups
 from runbooks.policy import Policy
 from worker.identity import KeysAway, NotVerified, Person, Verifier
 from worker.intake_http import Problem, bearer, first_error, read_json
@@ -62,10 +63,9 @@ class Desk:
     async def operator(self, request: Request) -> Person:
         """A person who may approve anything at all may also halt: stopping must not need the one right group."""
         person = await self.person(request)
-        policy = self.deps.policy
-        groups = {policy.default.approvers, *(c.approvers for c in policy.classes.values())}
-        if not groups & {*person.groups, *self.groups_by_policy(person)}:
-            raise Problem(403, f"{person.sub} is in none of the approver groups: {', '.join(sorted(groups))}")
+        groups = approver_groups(self.deps.policy)
+        if not {*groups} & {*person.groups, *self.groups_by_policy(person)}:
+            raise Problem(403, f"{person.sub} is in none of the approver groups: {', '.join(groups)}")
         return person
 
     def groups_by_policy(self, person: Person) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ class CaseFile:
         self.state: State = "triage"
         self.waiting = ""
         self.plan_again = False
+        self.planned_at = now
 
     # --- what the page and the search show -------------------------------------------------------------------------
 
@@ -129,6 +130,8 @@ class CaseFile:
         """Empties the inbox into the set of fingerprints. A graver or a new one makes the case plan again."""
         while self.inbox:
             new = self.inbox.pop(0)
+            if new.reported_by:
+                self.requesters.add(new.reported_by)  # kept when a detector's word replaces this one
             old = self.detections.get(new.key)
             if old is not None and new.observed_at < old.observed_at:
                 continue  # re-ordered on the way: the newer word counts

@@ -7,9 +7,12 @@ lists are used; `&lt;` is shown as typed, so untrusted text is escaped by backsl
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 
 from runbooks.change import Change
+from runbooks.decisions import takes_unverified
+from runbooks.detection import Target, workflow_id
 from runbooks.facts import Facts, Known, Unknown
 from runbooks.people import Pending, Rights
 from runbooks.plan import CheckResult, Envelope, GateVerdict, PlannedStep
@@ -98,7 +101,7 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
     step_id, plan = json.dumps(pending.step, ensure_ascii=False), json.dumps(pending.digest)
     unverified = (
         "Anybody who reaches this UI can decide: policy counts one decision here whose sender is not verified."
-        if rights.accept_unverified and rights.quorum == 1
+        if takes_unverified(rights)
         else "It cannot be taken back: a named person, verified by Temporal's login or with `interlock approve`."
         if rights.irreversible
         else "The sender must be verified: by Temporal's login, or with `interlock approve`."
@@ -110,9 +113,11 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
         *state_now(result.facts),
         *first_change(result.change),
         f"**Who**: {rights.quorum} of group {esc(rights.group)}. {unverified}"
-        + (f" Approved so far: {esc(', '.join(approved))}." if approved else ""),
+        + (f" Approved so far: {esc(', '.join(approved))}." if approved else "")
+        + _not(rights),
         f"**Until**: {pending.expires_at:%H:%M:%S} UTC. Then people are told, and nothing more is changed.",
-        "**How**: *More Actions → Send a Signal → `decide`* with this JSON, or `reject`. Then press R.",
+        "**How**: *More Actions → Send a Signal → `decide`* with this JSON, or `reject`. Then press R. "
+        "Until it acts, `withdraw` takes your own approval back; once it acts, *`abort`* takes back what was done.",
         "",
         "```json",
         f'{{"step": {step_id}, "plan": {plan},',
@@ -124,6 +129,30 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
         NOT_HERE,
     ]
     return "\n".join(lines)
+
+
+def _not(rights: Rights) -> str:
+    """Who may not approve, and why."""
+    told = [f"{esc(p)} (by policy)" for p in rights.never] + [f"{esc(p)} (asked for it)" for p in rights.requesters]
+    return f" **Not**: {', '.join(told)}." if told else ""
+
+
+def asked_page(step: PlannedStep, pending: Pending, rights: Rights, target: Target) -> tuple[str, str]:
+    """Title and body of the page that tells people that a step waits for them: plain text, ready to paste."""
+    case = workflow_id(target)
+    decide = {"step": pending.step, "plan": pending.digest, "decision": "approve", "reason": "…"}
+    words = ["interlock", "approve", case, "--step", pending.step, "--digest", pending.digest, "--reason", "…"]
+    lines = [
+        f"{step.envelope.direction}: at most {_bounds(step.envelope)}.",
+        f"Wanted: {rights.quorum} of group {rights.group}, until {pending.expires_at:%H:%M:%S} UTC.",
+        *([f"Not: {', '.join((*rights.never, *rights.requesters))}."] if rights.never or rights.requesters else []),
+        f"Look: interlock cases show {shlex.quote(case)}",
+        f"Command line: {shlex.join(words)}",
+        f"Temporal UI: workflow {case} → More Actions → Send a Signal → decide, with",
+        json.dumps(decide, ensure_ascii=False),
+        "Without a decision nothing is changed, and people are told again.",
+    ]
+    return f"Approval asked: {step.step.lever} on {target.id}", "\n".join(lines)
 
 
 def _bounds(envelope: Envelope) -> str:

@@ -106,7 +106,7 @@ class RecordingRemediation:
 
 @workflow.defn(name="Guard")
 class RecordingGuard:
-    """Not a Guard: records halts and resumes."""
+    """Not a Guard: records halts, and the claims of orders."""
 
     def __init__(self) -> None:
         self.orders: list[dict[str, Any]] = []
@@ -119,9 +119,12 @@ class RecordingGuard:
     def halt(self, order: dict[str, Any]) -> None:
         self.orders.append({"order": "halt", **order})
 
-    @workflow.signal
-    def resume(self, order: dict[str, Any]) -> None:
-        self.orders.append({"order": "resume", **order})
+    @workflow.update
+    def order(self, claim: SignedClaim) -> dict[str, Any]:
+        if claim.reason == "too early":
+            return {"accepted": False, "why": "the fault is still there"}
+        self.orders.append({"order": claim.action, "claim": claim.model_dump(mode="json")})
+        return {"accepted": True, "why": ""}
 
     @workflow.query
     def view(self) -> list[dict[str, Any]]:

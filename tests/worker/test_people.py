@@ -9,13 +9,15 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from runbooks.claims import SignedClaim, check
 from runbooks.detection import TASK_QUEUE, guard_id
@@ -44,8 +46,8 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture(scope="session")
-async def api(client: Client, telemetry: Telemetry, issuer: DevIssuer, key: bytes, serve: Any) -> AsyncIterator[str]:
-    """The base URL of a served door for people."""
+def deps(client: Client, telemetry: Telemetry, issuer: DevIssuer, key: bytes) -> PeopleDeps:
+    """What the door is made of."""
 
     async def closed_cases(limit: int) -> list[dict[str, Any]]:
         return [RECORD]
@@ -53,9 +55,7 @@ async def api(client: Client, telemetry: Telemetry, issuer: DevIssuer, key: byte
     async def closed_case(name: str) -> dict[str, Any] | None:
         return RECORD if name in RECORD.values() else None
 
-    app = FastAPI(openapi_url=None)
-    answer_problems(app)
-    deps = PeopleDeps(
+    return PeopleDeps(
         client=client,
         verifier=Verifier(issuer.settings),
         claim_key=key,
@@ -65,9 +65,21 @@ async def api(client: Client, telemetry: Telemetry, issuer: DevIssuer, key: byte
         closed_cases=closed_cases,
         closed_case=closed_case,
     )
-    app.include_router(people_router(deps))
-    async with serve(app) as url:
+
+
+@pytest.fixture(scope="session")
+async def api(deps: PeopleDeps, serve: Any) -> AsyncIterator[str]:
+    """The base URL of a served door for people."""
+    async with serve(app_of(deps)) as url:
         yield url
+
+
+def app_of(deps: PeopleDeps) -> FastAPI:
+    """The door as an app."""
+    app = FastAPI(openapi_url=None)
+    answer_problems(app)
+    app.include_router(people_router(deps))
+    return app
 
 
 @pytest.fixture
@@ -96,8 +108,6 @@ async def test_a_decision_reaches_the_case_as_a_signed_claim(
     ana: httpx.AsyncClient, client: Client, case: str, key: bytes
 ) -> None:
     """With the verified name, never with the token."""
-    from datetime import UTC, datetime
-
     answer = await ana.post(f"/v1/cases/{case}/decide", json=APPROVE)
 
     assert (answer.status_code, answer.json()["who"]) == (200, "ana")
@@ -208,16 +218,63 @@ async def test_halt_of_all_reaches_the_guard_of_every_domain(ana: httpx.AsyncCli
         assert {"order": "halt", "reason": "storm", "who": "ana"} in orders
 
 
-async def test_resume_of_one_domain_reaches_only_that_one(ana: httpx.AsyncClient, client: Client) -> None:
-    """And an unknown domain is named with those that exist."""
+@pytest.mark.parametrize(("path", "order"), [("resume", "resume"), ("reset-breaker", "reset_breaker")])
+async def test_an_order_to_one_domain_is_a_signed_claim_that_only_its_guard_takes(
+    ana: httpx.AsyncClient, client: Client, key: bytes, path: str, order: str
+) -> None:
+    """Not a signal: anybody may send one of those, and nothing would come back."""
     await ana.post("/v1/halt", json={"reason": "storm"})
-    assert (await ana.post("/v1/domains/us1/resume", json={"reason": "over"})).status_code == 200
-    unknown = await ana.post("/v1/domains/mars/halt", json={"reason": "x"})
+    answer = await ana.post(f"/v1/domains/us1/{path}", json={"reason": "over"})
+    unknown = await ana.post(f"/v1/domains/mars/{path}", json={"reason": "x"})
 
+    assert (answer.status_code, answer.json()) == (200, {"order": order, "domains": ["us1"], "who": "ana"})
     views = {d: await client.get_workflow_handle(guard_id(d)).query("view") for d in ("eu1", "us1")}
-    assert views["us1"][-1]["order"] == "resume"
+    claim = SignedClaim.model_validate(views["us1"][-1]["claim"])
+    assert check(claim, key, datetime.now(UTC)) == ""
+    assert (claim.action, claim.case, claim.who, claim.groups) == (order, "guard:us1", "ana", ("sre-oncall",))
     assert views["eu1"][-1]["order"] == "halt"
     assert (unknown.status_code, "eu1, us1" in unknown.json()["error"]) == (404, True)
+
+
+async def test_what_a_guard_refuses_is_409_with_its_reason(ana: httpx.AsyncClient) -> None:
+    """Of one domain: its sentence. Of all: each domain's, and which have resumed."""
+    await ana.post("/v1/halt", json={"reason": "storm"})
+    one = await ana.post("/v1/domains/eu1/resume", json={"reason": "too early"})
+    every = await ana.post("/v1/resume", json={"reason": "too early"})
+
+    assert (one.status_code, one.json()["error"]) == (409, "eu1: the fault is still there")
+    assert every.json()["error"] == "eu1: the fault is still there; us1: the fault is still there (resumed: none)"
+
+
+async def test_a_domain_without_a_guard_has_nothing_to_resume(
+    ana: httpx.AsyncClient, client: Client, serve: Any, deps: PeopleDeps
+) -> None:
+    """It never ran, so nothing of it can be halted or tripped: said, and no Guard is started for it."""
+    async with (
+        serve(app_of(replace(deps, domains=("ap1",)))) as url,
+        httpx.AsyncClient(base_url=url, headers=ana.headers, timeout=20) as http,
+    ):
+        answer = await http.post("/v1/domains/ap1/resume", json={"reason": "over"})
+
+    assert (answer.status_code, "no Guard yet" in answer.json()["error"]) == (409, True)
+    with pytest.raises(RPCError):
+        await client.get_workflow_handle(guard_id("ap1")).describe()
+
+
+async def test_when_no_worker_answers_a_halt_holds_and_a_resume_is_503(
+    ana: httpx.AsyncClient, client: Client, serve: Any, deps: PeopleDeps
+) -> None:
+    """The safe side needs nobody; the other one is answered by the Guard itself, or not at all."""
+    await client.start_workflow("Guard", {}, id=guard_id("deaf"), task_queue="nobody-polls-here")
+    async with (
+        serve(app_of(replace(deps, domains=("deaf",), timeout_s=1.0))) as url,
+        httpx.AsyncClient(base_url=url, headers=ana.headers, timeout=20) as http,
+    ):
+        halted = await http.post("/v1/domains/deaf/halt", json={"reason": "storm"})
+        resumed = await http.post("/v1/domains/deaf/resume", json={"reason": "over"})
+
+    assert halted.status_code == 200
+    assert (resumed.status_code, "did not answer" in resumed.json()["error"]) == (503, True)
 
 
 async def test_who_may_approve_nothing_may_not_halt(api: str, issuer: DevIssuer) -> None:
@@ -258,14 +315,13 @@ async def interlock(api: str, token: str, *words: str) -> tuple[int, str, str]:
     return child.returncode, out.decode(), err.decode()
 
 
-async def test_the_command_line_goes_through_this_door(
-    api: str, issuer: DevIssuer, client: Client, case: str, tmp_path: Path
-) -> None:
-    """approve, a refused approve, takeover, halt, cases: exit status and one readable line each."""
+async def test_the_command_line_goes_through_this_door(api: str, issuer: DevIssuer, client: Client, case: str) -> None:
+    """approve, withdraw, a refused reject, takeover, halt, cases: exit status and one readable line each."""
     token = issuer.mint("ana", ("sre-oncall",))
     words = (case, "--step", "1", "--digest", "abc", "--reason", "ok")
-    approved, refused, taken, halted, shown, listed = await asyncio.gather(
+    approved, withdrawn, refused, taken, halted, shown, listed = await asyncio.gather(
         interlock(api, token, "approve", *words),
+        interlock(api, token, "withdraw", *words),
         interlock(api, token, "reject", case, "--step", "1", "--digest", "old", "--reason", "no"),
         interlock(api, token, "takeover", case, "--reason", "mine"),
         interlock(api, token, "halt", "eu1", "--reason", "storm"),
@@ -274,12 +330,33 @@ async def test_the_command_line_goes_through_this_door(
     )
 
     assert approved[:2] == (0, "approve of 1 by ana was taken\n")
+    assert withdrawn[:2] == (0, "withdraw of 1 by ana was taken\n")
     assert refused == (1, "", "this approval is for another plan\n")
     assert taken[0] == 0
     assert halted[:2] == (0, "halt of eu1 by ana\n")
     assert json.loads(shown[1])["state"] == "waiting"
     assert RECORD["workflow_id"] in listed[1]
     assert {c.action for c in await claims(client, case)} == {"decide", "takeover"}
+    assert {c.decision for c in await claims(client, case)} == {"approve", "withdraw", "reject", None}
+
+
+async def test_orders_of_the_command_line_go_through_this_door(
+    ana: httpx.AsyncClient, api: str, issuer: DevIssuer
+) -> None:
+    """halt first, then resume and breaker reset as claims; what the Guard refuses is its sentence on stderr."""
+    await ana.post("/v1/halt", json={"reason": "storm"})
+    token = issuer.mint("ana", ("sre-oncall",))
+    resumed, reset, refused, every = await asyncio.gather(
+        interlock(api, token, "resume", "us1", "--reason", "over"),
+        interlock(api, token, "breaker", "reset", "us1", "--reason", "looked"),
+        interlock(api, token, "breaker", "reset", "us1", "--reason", "too early"),
+        interlock(api, token, "resume", "--all", "--reason", "over"),
+    )
+
+    assert resumed[:2] == (0, "resume of us1 by ana\n")
+    assert reset[:2] == (0, "breaker reset of us1 by ana\n")
+    assert refused == (1, "", "us1: the fault is still there\n")
+    assert every[:2] == (0, "resume of eu1, us1 by ana\n")
 
 
 async def test_the_command_line_says_what_is_missing(api: str, issuer: DevIssuer, free_port: int) -> None:

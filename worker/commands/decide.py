@@ -1,4 +1,4 @@
-"""`interlock approve | reject | takeover | hand-back | abort`: a person's word about one case."""
+"""`interlock approve | reject | withdraw | takeover | hand-back | abort`: a person's word about one case."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def approve(case: Case, step: Step, digest: Digest, reason: Reason) -> None:
 def reject(case: Case, step: Step, digest: Digest, reason: Reason) -> None:
     """Reject the step that waits. The case goes on to the next step, or to people."""
     _decide(case, step, digest, "reject", reason)
+
+
+@app.command()
+def withdraw(case: Case, step: Step, digest: Digest, reason: Reason) -> None:
+    """Take your own approval back, until the step begins to act. After that, abort takes back what was done."""
+    _decide(case, step, digest, "withdraw", reason)
 
 
 @app.command()
