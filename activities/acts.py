@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -16,8 +17,16 @@ from activities.failures import port_failures
 from activities.ports import Actuator, Journal
 from runbooks.base import digest
 from runbooks.change import Change, Receipt
-from runbooks.facts import Unknown
+from runbooks.facts import GuardView, Unknown
 from runbooks.plan import ApplyRequest, ReadBack, ReadBackRequest
+
+
+class Stops(Protocol):
+    """Knows whether levers are halted."""
+
+    async def view(self, domain: str) -> GuardView:
+        """Retryable when it cannot be asked: then nothing is written."""
+        ...
 
 
 class Acts:
@@ -27,11 +36,13 @@ class Acts:
         self,
         actuator: Actuator,
         journal: Journal,
+        guard: Stops,
         clock: Clock = utc_now,
         checkpoint: Checkpoint = no_checkpoint,
     ) -> None:
         self._actuator = actuator
         self._journal = journal
+        self._guard = guard
         self._clock = clock
         self._checkpoint = checkpoint
 
@@ -50,8 +61,10 @@ class Acts:
             receipt = self._receipt(req)
             first = await self._journal.intend(permit, req.change, receipt)
             # The adapter decides under its own lock whether this very permit has already written.
-            before = await self._actuator.read(permit.domain)
+            before, stopped = await asyncio.gather(self._actuator.read(permit.domain), self._stopped(req))
             try:
+                if stopped and before.permit_id != permit.id:
+                    raise Refused(stopped)
                 await self._actuator.swap(req.change, permit)
             except Refused as refused:
                 # Never applied, or no longer what stands: somebody else has written since. Either way nothing of it is ours.
@@ -68,6 +81,14 @@ class Acts:
             self._checkpoint("before_return")
             return receipt
 
+    async def _stopped(self, req: ApplyRequest) -> str:
+        """Why levers are stopped in a domain of the step; empty when they are not. Asked as late as can be: a halt that
+        came after the permit still holds. What is begun already goes on to its read-back."""
+        if req.permit.purpose != "act":
+            return ""
+        views = await asyncio.gather(*(self._guard.view(d) for d in req.step.domains or (req.permit.domain,)))
+        return next((w for v in views if (w := v.halted or v.breaker)), "")
+
     def _receipt(self, req: ApplyRequest) -> Receipt:
         return Receipt(
             id=f"r-{digest({'permit': req.permit.id})}",
@@ -82,6 +103,7 @@ class Acts:
             before=req.change.before,
             after=req.change.after,
             blast=req.change.blast,
+            domains=req.step.domains,
             acted_at=self._clock(),
         )
 

@@ -54,21 +54,33 @@ class CasebookActivities:
         self._checkpoint("close_written")
         self._observe(CaseRecord.model_validate_json(req.record))
 
+    @activity.defn(name="hand_over")
+    async def hand_over(self, members: tuple[Detection, ...]) -> None:
+        """Starts or tells the domain's case, in one batch. Safe to repeat: the same member is counted once."""
+        if not members:
+            return
+        with port_failures():
+            await self._deliver(members[0], list(members))
+
     @activity.defn(name="forward")
     async def forward(self, detection: Detection) -> str:
         """Starts or tells the right Remediation; returns its workflow id."""
         with port_failures():
-            try:
-                await self._client.start_workflow(
-                    "Remediation",
-                    detection,
-                    id=detection.workflow_id,
-                    static_summary=summary_of(detection.target),
-                    task_queue=self._queue,
-                    start_signal="detect",
-                    start_signal_args=[detection],
-                    rpc_timeout=timedelta(seconds=5),
-                )
-            except RPCError as error:
-                raise Retryable(f"{detection.workflow_id} could not be told: {error.message}") from error
+            await self._deliver(detection, detection)
         return detection.workflow_id
+
+    async def _deliver(self, first: Detection, what: Detection | list[Detection]) -> None:
+        """As signal-with-start: a case that runs is told, one that does not is started."""
+        try:
+            await self._client.start_workflow(
+                "Remediation",
+                what,
+                id=first.workflow_id,
+                static_summary=summary_of(first.target),
+                task_queue=self._queue,
+                start_signal="detect",
+                start_signal_args=[what],
+                rpc_timeout=timedelta(seconds=5),
+            )
+        except RPCError as error:
+            raise Retryable(f"{first.workflow_id} could not be told: {error.message}") from error

@@ -104,6 +104,19 @@ class Gatherer:
         values = {s.indicator: s.value for s in samples.value if s.value is not None}
         return Known(value=values, observed_at=oldest)
 
+    async def error_budget(self, query: str) -> Known[float] | Unknown | None:
+        """Share of a route's error budget that is left. None: none is declared."""
+        if not query:
+            return None
+        asked = IndicatorQuery(name="error_budget", source="prometheus", query=query, unit="share")
+        samples = await known(self._metrics.sample([asked]), 4, self._clock)
+        if isinstance(samples, Unknown):
+            return samples
+        sample = samples.value[0]
+        if sample.value is None:
+            return Unknown(why=f"it could not be read: {sample.why}")
+        return Known(value=sample.value, observed_at=sample.observed_at)
+
     async def fault(
         self, target: Target, step: PlannedStep, pools: Callable[[], Awaitable[Known[dict[str, PoolState]] | Unknown]]
     ) -> Known[FaultNow] | Unknown:

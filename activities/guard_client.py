@@ -16,7 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.errors import Permanent, Retryable
 from runbooks.detection import TASK_QUEUE, guard_id
 from runbooks.facts import GuardView
-from runbooks.guard import AcquireRequest, Answer
+from runbooks.guard import AcquireRequest, Announce, Answer, Release
 
 TIMEOUT = timedelta(seconds=4)
 POLLED_WITHIN = timedelta(seconds=90)
@@ -83,6 +83,25 @@ class GuardClient:
         except (RPCError, TimeoutError) as error:
             # The Guard may have granted: the retry sends the same key and gets the same permit.
             raise Retryable(f"the Guard of {request.domain} does not answer: {error}") from error
+
+    async def announce(self, what: Announce) -> Answer:
+        """Says that a case's target is sick though it may not act yet. Correlated: its fault is the domain's."""
+        try:
+            handle = self._client.get_workflow_handle(guard_id(what.domain))
+            answer: Answer = await handle.execute_update("announce", what, result_type=Answer, rpc_timeout=TIMEOUT)
+            return answer
+        except WorkflowUpdateFailedError as error:
+            raise Permanent(f"the Guard of {what.domain} refused the word: {error.cause}") from error
+        except RPCError as error:
+            raise Retryable(f"the Guard of {what.domain} does not answer: {error.message}") from error
+
+    async def release(self, domain: str, release: Release) -> None:
+        """Gives a domain back that was granted beside one that was not. A Guard that is gone has nothing to give back."""
+        try:
+            await self._client.get_workflow_handle(guard_id(domain)).signal("release", release, rpc_timeout=TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise Retryable(f"{domain} could not be given back: {error.message}") from error
 
     async def listens(self, queue: str) -> bool:
         """Whether a worker has asked this queue for activities within the last minute and a half: longer than one poll."""

@@ -45,7 +45,8 @@ class Reaped(Model):
 class ReaperActivities:
     """Describes holders, and hands what they left to people."""
 
-    def __init__(self, client: Client, journal: Journal, notify: Notify) -> None:
+    def __init__(self, client: Client, journal: Journal, notify: Notify, domains: Sequence[str]) -> None:
+        self._domains = domains
         self._client = client
         self._journal = journal
         self._notify = notify
@@ -54,7 +55,8 @@ class ReaperActivities:
     async def recover(self, domain: str) -> Recovered:
         """What stands in the domain by the journal: a Guard that lost its state must not think that nothing does."""
         with port_failures():
-            return counted_all(await self._journal.standing(domain))
+            found = [r for d in self._domains for r in await self._journal.standing(d)]
+            return counted_all([r for r in found if domain in (r.domain, *r.domains)])
 
     @activity.defn(name="describe_holder")
     async def describe(self, req: ReapRequest) -> Holder:
@@ -99,7 +101,7 @@ class ReaperActivities:
         return Reaped(
             receipts=tuple(r.id for r in left),
             told=told.reference,
-            left=counted_all([r for r in left if r.domain == req.domain]),
+            left=counted_all([r for r in left if req.domain in (r.domain, *r.domains)]),
         )
 
 

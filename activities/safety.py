@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Literal
 
 from temporalio import activity
 
 from activities.facts import Clock, Gatherer, alert_age_s, evidence_time, known, skew, utc_now
 from activities.failures import port_failures
 from activities.guard_client import GuardClient
-from activities.ports import Actuator, Cluster, ClusterSnapshot, Journal, Snapshot, Traffic
+from activities.permits import Permits
+from activities.ports import Actuator, Cluster, Journal, Traffic
+from activities.standing_now import Declared, applied_by, declared_by
 from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
 from runbooks.cluster import ClusterState
 from runbooks.detection import node_queue
 from runbooks.explained import explained
-from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
-from runbooks.fleet import Dependency, Fleet
+from runbooks.facts import Approval, ControlNow, Facts, GuardView, Known, PoolState, Settings, Unknown
+from runbooks.fleet import Dependency, Fleet, homes_of
+from runbooks.gates.calendar import is_change
 from runbooks.gates.headroom import reserved
 from runbooks.gates.question import Question
-from runbooks.guard import AcquireRequest, Answer
 from runbooks.levers import ClusterStep, IncreaseCapacity, NodeStep, Page
 from runbooks.plan import CheckRequest, CheckResult
 from runbooks.planning import plan_change, plan_restore
 from runbooks.policy import Policy
 from runbooks.safety import judge
-
-PRIORITY = {"undo": 0, "restore": 3, "act": 5}
-FIRST = {"isolate_endpoint": 1, "shed_load": 2}
-"""Isolate, shed, undo and restore go before long moves."""
+from runbooks.several import one_picture, one_view
 
 
 class SafetyActivities:
@@ -52,48 +53,54 @@ class SafetyActivities:
         self._policy = policy
         self._fleet = fleet
         self._clock = clock
+        self._permits = Permits(guard, policy, clock)
 
     @activity.defn(name="check")
     async def check(self, req: CheckRequest) -> CheckResult:
         """May this increment be done now? With outcome allow the Guard has been asked, and its permit is in the answer."""
-        domain = req.step.domains[0] if req.step.domains else req.target.domain
+        domains = req.step.domains or (req.target.domain,)
         declared, placed = await asyncio.gather(
-            known(self._traffic.read(domain), 4, self._clock), self._placed(req, domain)
+            declared_by(self._traffic, domains, self._clock), self._placed(req, domains)
         )
-        facts, change = await self._facts(req, domain, declared, placed)
+        facts, change = await self._facts(req, domains, declared, placed)
         question = Question(
             step=req.step,
             change=change,
             failure_class=req.failure_class,
             target=req.target,
             workflow_id=req.workflow_id,
+            increment=req.increment,
             purpose=req.purpose,
             alert_age_s=alert_age_s(req.detections),
+            planned_at=req.planned_at,
+            waited_s=req.waited_s,
             policy=self._policy,
             fleet=self._fleet,
         )
         verdict = judge(question, facts)
-        done = isinstance(change, NothingToDo)
         result = CheckResult(
             verdict=verdict,
             facts=facts,
             change=change if isinstance(change, Change) else None,
-            complete=done,
-            explained=await self._explained(req, domain, facts),
+            complete=isinstance(change, NothingToDo),
+            explained=await self._explained(req, domains, facts),
             left=await self._left(req),
         )
-        if (
-            result.explained
-            or verdict.outcome != "allow"
-            or not isinstance(change, Change)
-            or req.observe
-            or not isinstance(declared, Known)
-            or result.left
-        ):
+        if result.explained or result.left or result.complete:
             return result
-        epochs = [declared.value.epoch, *([placed.value.epoch] if isinstance(placed, Known) else [])]
+        if verdict.outcome != "allow":
+            return await self._announced(req, domains, result)
+        if not isinstance(change, Change) or not isinstance(declared, Known):
+            return result
+        acted = declared if placed is None else placed
+        writes = domain_of(change, self._fleet, domains)
+        if writes is None or not isinstance(acted, Known):
+            return result
+        # The highest epoch that either system has seen: one Guard counts for both.
+        seen = [d.value.epochs for d in (declared, placed) if isinstance(d, Known)]
+        epochs = {d: max(e[d] for e in seen) for d in domains}
         with port_failures():
-            answer = await self._acquire(req, domain, change, facts, max(epochs))
+            answer = await self._permits.acquire(req, domains, writes, change, facts, epochs)
         return result.model_copy(
             update={
                 "guard": answer.kind,
@@ -103,39 +110,58 @@ class SafetyActivities:
             }
         )
 
-    async def _placed(self, req: CheckRequest, domain: str) -> Known[ClusterSnapshot] | Unknown | None:
-        """The cluster as it is now; None for a step that does not touch one."""
+    async def _announced(self, req: CheckRequest, domains: Sequence[str], result: CheckResult) -> CheckResult:
+        """A case that may not act is counted all the same: two hundred that each wait for a click are one fault."""
+        view = result.facts.guard
+        if req.purpose != "act" or req.observe or not isinstance(view, Known):
+            return result
+        stopped = view.value.halted or view.value.breaker
+        if req.target.id in view.value.asked and not view.value.correlated and not stopped:
+            return result
+        with port_failures():
+            answer = await self._permits.announce(req, domains[0])
+        if answer.kind != "correlated":
+            return result
+        return result.model_copy(update={"guard": answer.kind, "guard_why": answer.why})
+
+    async def _placed(self, req: CheckRequest, domains: Sequence[str]) -> Known[Declared] | Unknown | None:
+        """The clusters as they are now; None for a step that does not touch one."""
         if not isinstance(req.step.step, ClusterStep | NodeStep):
             return None
         if self._cluster is None:
             return Unknown(why="this worker has no cluster set (INTERLOCK_KUBERNETES__…)")
-        return await known(self._cluster.read(domain), 4, self._clock)
+        return await declared_by(self._cluster, domains, self._clock)
 
     async def _facts(
         self,
         req: CheckRequest,
-        domain: str,
-        declared: Known[Snapshot] | Unknown,
-        placed: Known[ClusterSnapshot] | Unknown | None,
+        domains: Sequence[str],
+        declared: Known[Declared] | Unknown,
+        placed: Known[Declared] | Unknown | None,
     ) -> tuple[Facts, Change | NothingToDo | CannotPlan]:
         async def pools() -> Known[dict[str, PoolState]] | Unknown:
             if isinstance(declared, Unknown):
                 return declared
-            return await self._gather.pools(domain, declared.value)
+            snapshots = declared.value.by_domain
+            return one_picture(await asyncio.gather(*(self._gather.pools(d, snapshots[d]) for d in domains)))
 
         reading = asyncio.ensure_future(pools())
         need_fault = req.purpose != "undo"
-        view, state, fault, baseline, leans_on = await asyncio.gather(
-            known(self._guard.view(domain), 4, self._clock),
+        views, state, fault, baseline, leans_on, budget = await asyncio.gather(
+            asyncio.gather(*(known(self._guard.view(d), 4, self._clock) for d in domains)),
             reading,
             self._gather.fault(req.target, req.step, lambda: reading) if need_fault else _not_needed(),
             self._gather.baseline(req.step.indicators) if need_fault else _not_needed(),
             self._gather.dependencies(self._leans_on(req)),
+            self._gather.error_budget(self._route_of(req)) if is_change(req.step.step) else _none(),
         )
+        view = one_view(views)
         own = await self._own(req) if placed is not None else {}
         acted = declared if placed is None else placed
         change = await self._deaf(req) or self._plan(req, acted, placed, state, view, own)
-        before = await self._before(change, acted, self._traffic if placed is None else self._cluster)
+        if isinstance(change, Change) and domain_of(change, self._fleet, domains) is None:
+            change = CannotPlan(why="this increment would write in two domains at once: give each domain its own ring")
+        before, answered = await self._before(change, acted, self._traffic if placed is None else self._cluster)
         facts = Facts(
             now=self._clock(),
             evidence_at=evidence_time(req.detections, fault),
@@ -147,20 +173,28 @@ class SafetyActivities:
             skew_s=skew(req.detections),
             cluster=_state(placed),
             dependencies=leans_on,
+            control=_control(req, acted, before, answered),
+            error_budget=budget,
             rejoin=req.rejoin,
             approval=self._approval(req),
         )
         return facts, change
 
-    async def _explained(self, req: CheckRequest, domain: str, facts: Facts) -> str:
+    async def _explained(self, req: CheckRequest, domains: Sequence[str], facts: Facts) -> str:
         """Is this target only sick because of a change of another case? What is not known explains nothing."""
         view, state = facts.guard, facts.cluster
         if req.purpose != "act" or not isinstance(view, Known) or not any(s.nodes for s in view.value.standing):
             return ""
         if state is None and self._cluster is not None:
-            state = _state(await known(self._cluster.read(domain), 4, self._clock))
+            state = _state(await declared_by(self._cluster, domains, self._clock))
         placed = state.value if isinstance(state, Known) else None
         return explained(req.target, req.detections, view.value, placed, req.workflow_id, self._fleet)
+
+    def _route_of(self, req: CheckRequest) -> str:
+        """PromQL of the error budget of what the case is about; empty when none is declared."""
+        pools = [t.split("/")[2] for t in req.step.targets if "/service/" in t]
+        route = self._fleet.route_of(req.target.service or (pools[0] if pools else ""))
+        return route.error_budget if route is not None else ""
 
     def _leans_on(self, req: CheckRequest) -> list[Dependency]:
         """What more replicas of the step's pool would load."""
@@ -206,8 +240,8 @@ class SafetyActivities:
     def _plan(
         self,
         req: CheckRequest,
-        declared: Known[Snapshot] | Known[ClusterSnapshot] | Unknown,
-        placed: Known[ClusterSnapshot] | Unknown | None,
+        declared: Known[Declared] | Unknown,
+        placed: Known[Declared] | Unknown | None,
         pools: Known[dict[str, PoolState]] | Unknown,
         view: Known[GuardView] | Unknown,
         own: Settings,
@@ -219,11 +253,6 @@ class SafetyActivities:
             if req.receipt is None:
                 return CannotPlan(why="there is no receipt to take back")
             return plan_restore(req.receipt.before, settings, req.receipt.after, req.share_back)
-        if len(req.step.domains) > 1:
-            # Several locks in sorted order, all or Hold, is the safety issue's; until then it is refused, not half locked.
-            return CannotPlan(
-                why=f"the step changes {len(req.step.domains)} domains, and only one can be locked at a time"
-            )
         if isinstance(req.step.step, Page):
             return CannotPlan(why="page changes nothing and needs no permit")
         return plan_change(
@@ -243,22 +272,26 @@ class SafetyActivities:
     async def _before(
         self,
         change: Change | NothingToDo | CannotPlan,
-        declared: Known[Snapshot] | Known[ClusterSnapshot] | Unknown,
+        declared: Known[Declared] | Unknown,
         actuator: Actuator | None,
-    ) -> Known[Settings] | Unknown:
-        """What the proxy really applies must be what the files declare, else nobody knows what undo would restore."""
+    ) -> tuple[Known[Settings] | Unknown, float]:
+        """What the proxy really applies must be what the files declare, else nobody knows what undo would restore.
+
+        With how long the system took to answer, seconds."""
         if isinstance(declared, Unknown):
-            return declared
+            return declared, 0.0
         assert actuator is not None  # else nothing could have been read
         if not isinstance(change, Change):
-            return Known(value={}, observed_at=declared.observed_at)
-        applied = await known(actuator.effective(list(change.before)), 4, self._clock)
+            return Known(value={}, observed_at=declared.observed_at), declared.value.took_s
+        applied, took_s = await applied_by(actuator, list(change.before), self._clock)
         if isinstance(applied, Unknown):
-            return applied
+            return applied, took_s
         for key, value in change.before.items():
             if applied.value.get(key) != value:
-                return Unknown(why=f"{key} is declared as {value!r} but {applied.value.get(key)!r} is what is applied")
-        return Known(value={k: declared.value.settings[k] for k in change.before}, observed_at=applied.observed_at)
+                why = f"{key} is declared as {value!r} but {applied.value.get(key)!r} is what is applied"
+                return Unknown(why=why), took_s
+        before = {k: declared.value.settings[k] for k in change.before}
+        return Known(value=before, observed_at=applied.observed_at), max(took_s, declared.value.took_s)
 
     def _approval(self, req: CheckRequest) -> Approval | None:
         if not req.approvers or req.approval_expires_at is None:
@@ -270,44 +303,39 @@ class SafetyActivities:
             expires_at=req.approval_expires_at,
         )
 
-    async def _acquire(self, req: CheckRequest, domain: str, change: Change, facts: Facts, seen_epoch: int) -> Answer:
-        limits = self._policy.for_lever(req.step.step.lever)
-        timing = self._policy.timing
-        return await self._guard.acquire(
-            AcquireRequest(
-                domain=domain,
-                case=req.case,
-                workflow_id=req.workflow_id,
-                run_id=activity.info().workflow_run_id or "",
-                target=req.target,
-                step_id=req.step.id,
-                increment=req.increment,
-                attempt=req.attempt,
-                purpose=req.purpose,
-                lever=req.step.step.lever,
-                change_digest=change.digest,
-                blast=change.blast,
-                facts_oldest_at=facts.oldest,
-                seen_epoch=seen_epoch,
-                priority=PRIORITY[req.purpose]
-                if req.purpose != "act"
-                else FIRST.get(req.step.step.lever, PRIORITY["act"]),
-                settle_s=timing.settle_s,
-                permit_ttl_s=timing.permit_ttl_s,
-                max_acts_per_hour=limits.max_acts_per_hour,
-                attempts=limits.attempts,
-                cooldown_s=limits.cooldown_s,
-            )
-        )
+
+def domain_of(change: Change, fleet: Fleet, domains: Sequence[str]) -> str | None:
+    """The domain whose permit writes the change: the first that all of its settings lie in. None: there is no such one."""
+    homes = [homes_of(key, fleet) for key in change.after]
+    return next((d for d in sorted(domains) if all(d in h for h in homes)), None)
 
 
-def _state(placed: Known[ClusterSnapshot] | Unknown | None) -> Known[ClusterState] | Unknown | None:
-    if isinstance(placed, Known):
-        return Known[ClusterState](
-            value=placed.value.state, observed_at=min(placed.observed_at, placed.value.observed_at)
-        )
-    return placed
+def _control(
+    req: CheckRequest, acted: Known[Declared] | Unknown, before: Known[Settings] | Unknown, took_s: float
+) -> Known[ControlNow] | Unknown:
+    """How the system that the step works through answers. An agent of a node is asked by its queue (`_deaf`)."""
+    if isinstance(acted, Unknown):
+        return acted
+    kind: Literal["traffic", "cluster", "node"] = "traffic"
+    if isinstance(req.step.step, NodeStep):
+        kind = "node"
+    elif isinstance(req.step.step, ClusterStep):
+        kind = "cluster"
+    seen = before.observed_at if isinstance(before, Known) else acted.observed_at
+    return Known(value=ControlNow(kind=kind, answered_in_s=took_s), observed_at=seen)
+
+
+def _state(placed: Known[Declared] | Unknown | None) -> Known[ClusterState] | Unknown | None:
+    if isinstance(placed, Unknown) or placed is None:
+        return placed
+    if placed.value.state is None:
+        return Unknown(why="this actuator tells no state of a cluster")
+    return Known[ClusterState](value=placed.value.state, observed_at=placed.observed_at)
 
 
 async def _not_needed() -> Unknown:
     return Unknown(why="not needed to take a change back")
+
+
+async def _none() -> None:
+    return None

@@ -190,5 +190,8 @@ class Receipt(Model):
     before: Settings
     after: Settings
     blast: Blast = Blast()
+    domains: tuple[str, ...] = Field(
+        default=(), description="All domains that it changes or loads; `domain` is the one whose permit wrote."
+    )
     acted_at: Time
     recovered: bool = Field(default=False, description="True when an earlier attempt had acted and we only read back.")

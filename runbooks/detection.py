@@ -113,6 +113,11 @@ class Detection(Model):
     detector: str = Field(
         default="native", max_length=100, description="Who says so: alertmanager, generation-probe, …"
     )
+    reported_by: str = Field(
+        default="",
+        max_length=300,
+        description="Who reported it or asked for the change. He does not approve it (four eyes); it grants nothing.",
+    )
     automatic: bool = Field(default=True, description="False when a person reported it.")
     fingerprint: str = Field(default="", max_length=128, description="Same fault, same value. Empty: derived.")
     received_at: Time | None = Field(default=None, description="When the intake took it in, by the intake's clock.")
@@ -126,6 +131,26 @@ class Detection(Model):
     def workflow_id(self) -> str:
         """One Remediation per target."""
         return workflow_id(self.target)
+
+
+CORRELATED = "CorrelatedFaults"
+"""Alert name under which a member's detections join the case of its domain (G13)."""
+
+
+def member(detection: Detection, wide: Target) -> Detection:
+    """A detection as the domain's case takes it in: the same fault, told by its target. Twice the same, once counted."""
+    return detection.model_copy(
+        update={
+            "alert": CORRELATED,
+            "target": wide,
+            "labels": {
+                "member": detection.target.id,
+                "member_alert": detection.alert,
+                "member_kind": detection.target.kind.value,
+            },
+            "fingerprint": digest({"member": detection.target.id, "key": detection.key}),
+        }
+    )
 
 
 def workflow_id(target: Target) -> str:

@@ -73,20 +73,45 @@ class StandingReceipt(Model):
     since: Time
 
 
+class Spent(Model):
+    """What acts have taken in the last hour, in serving units, over all levers."""
+
+    endpoints: dict[str, int] = Field(default_factory=dict, description="Taken out or replaced, by pool.")
+    nodes: int = 0
+    gpus: int = 0
+    share: float = Field(default=0.0, description="Whole routes' worth of traffic moved or refused.")
+
+
 class GuardView(Model):
     """What the Guard of the domain says: read with the facts, and checked again by `acquire`."""
 
     domain: str
     halted: str | None = None
+    halted_since: Time | None = None
+    resumed_at: Time | None = Field(
+        default=None, description="End of the last halt or breaker: plans before it are void."
+    )
+    breaker: str | None = Field(default=None, description="Why it tripped; only a person resets it.")
     dirty: str | None = None
     holder: str | None = None
+    held_since: Time | None = None
+    queue: int = 0
+    correlated: str | None = Field(default=None, description="Why the faults of this domain are one, while they are.")
+    asked: tuple[str, ...] = Field(default=(), description="Ids of the sick targets that asked within the window.")
     last_change_at: Time | None = None
     standing: tuple[StandingReceipt, ...] = ()
     acts_last_hour: int = 0
-    attempts: dict[str, int] = Field(
-        default_factory=dict, description="Attempts by lever+target in the cooldown window."
+    spent: Spent = Spent()
+    attempts: dict[str, tuple[Time, ...]] = Field(
+        default_factory=dict, description="First increments by `lever|target|class`, of the last day."
     )
-    ineffective: tuple[str, ...] = Field(default=(), description="lever+target pairs that lately did not help.")
+    ineffective: dict[str, Time] = Field(
+        default_factory=dict,
+        description="`lever|target|class` that did not help, and until when it is not tried again.",
+    )
+    shadow: dict[str, int] = Field(
+        default_factory=dict, description="What observe mode would have done in the last hour, by lever."
+    )
 
 
 class Rejoin(Model):
@@ -98,6 +123,13 @@ class Rejoin(Model):
     failed: int = Field(ge=0)
     why: str
     observed_at: Time
+
+
+class ControlNow(Model):
+    """How the control plane that a lever works through answers at this moment."""
+
+    kind: Literal["traffic", "cluster", "node"]
+    answered_in_s: float = Field(ge=0)
 
 
 class Approval(Model):
@@ -133,6 +165,12 @@ class Facts(Model):
         default=None,
         description="Headroom of what the growing pool leans on, by name; None: it leans on nothing named.",
     )
+    control: Known[ControlNow] | Unknown = Field(
+        description="The control plane that the lever works through, asked just now."
+    )
+    error_budget: Known[float] | Unknown | None = Field(
+        default=None, description="Share of the route's error budget that is left; None: no budget is declared for it."
+    )
     rejoin: Rejoin | None = Field(default=None, description="How a node did under load before it may take pods again.")
     approval: Approval | None = None
 
@@ -141,7 +179,16 @@ class Facts(Model):
         """The oldest moment that this picture rests on: `now` when nothing else is known."""
         seen = [
             f.observed_at
-            for f in (self.fault, self.before, self.pools, self.guard, self.verifier, self.cluster, self.dependencies)
+            for f in (
+                self.fault,
+                self.before,
+                self.pools,
+                self.guard,
+                self.verifier,
+                self.cluster,
+                self.dependencies,
+                self.control,
+            )
             if isinstance(f, Known)
         ]
         return min([self.now, *seen])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from runbooks.base import Model, Name, Share
 from runbooks.detection import Target
@@ -69,6 +69,34 @@ class Route(Model):
     pools: tuple[Name, ...] = Field(min_length=1)
     tiers: tuple[Name, ...] = ()
     target_utilisation: Share = Field(default=0.8, description="A receiving pool is never planned above this.")
+    error_budget: str = Field(
+        default="", description="PromQL of one number: the share of the error budget that is left, 0 to 1 (G15)."
+    )
+
+
+class ControlPlane(Model):
+    """What one kind of lever works through in a cluster, and what that needs itself (G11).
+
+    traffic: the proxy or its routes. cluster: the Kubernetes API. node: the nodes' own agents, or their BMCs.
+    """
+
+    cluster: Name
+    kind: Literal["traffic", "cluster", "node"]
+    runs_on: tuple[str, ...] = Field(
+        default=(),
+        description="Ids of the targets without which it does not work: `east`, `east/node/cp-1`. "
+        "Empty: it is outside of everything in this fleet.",
+    )
+
+    @field_validator("runs_on")
+    @classmethod
+    def _ids(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for target in value:
+            try:
+                Target.of(target)
+            except ValueError:
+                raise ValueError(f"{target!r} is no target id; write a cluster or CLUSTER/node/NAME") from None
+        return value
 
 
 class Fleet(Model):
@@ -78,6 +106,9 @@ class Fleet(Model):
     pools: tuple[Pool, ...]
     nodes: tuple[Node, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
+    controls: tuple[ControlPlane, ...] = Field(
+        default=(), description="A kind of lever that is not declared here for a cluster is not moved there (G11)."
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Fleet:
@@ -105,6 +136,10 @@ class Fleet(Model):
                         f"dependencies are {sorted(named)}"
                     )
         return self
+
+    def control(self, cluster: str, kind: str) -> ControlPlane | None:
+        """What levers of this kind work through in this cluster, or None when nobody has declared it."""
+        return next((c for c in self.controls if (c.cluster, c.kind) == (cluster, kind)), None)
 
     def node(self, name: str) -> Node | None:
         """The node, or None when the inventory has none of this name."""
@@ -140,3 +175,24 @@ class Fleet(Model):
     def domains(self) -> tuple[str, ...]:
         """All domains of change control, sorted."""
         return tuple(sorted({p.cluster for p in self.pools}))
+
+
+def homes_of(key: str, fleet: Fleet) -> set[str]:
+    """Domains in which a setting of `runbooks/change.py` lies. Empty: the fleet does not know what it is of."""
+    family, _, rest = key.partition("/")
+    first = rest.split("/")[0]
+    if family in ("weight", "admit"):
+        route = fleet.route(first)
+        names = route.pools if route is not None else ()
+        return {p.cluster for n in names if (p := fleet.pool(n)) is not None}
+    if family in ("cordon", "boot", "gpu"):
+        node = fleet.node(first)
+        return {node.cluster} if node is not None else set()
+    pool = fleet.pool(first)
+    return {pool.cluster} if pool is not None else set()
+
+
+def outside(*clusters: str) -> tuple[ControlPlane, ...]:
+    """Controls of clusters whose levers work through nothing that is in this fleet."""
+    kinds: tuple[Literal["traffic", "cluster", "node"], ...] = ("traffic", "cluster", "node")
+    return tuple(ControlPlane(cluster=c, kind=k) for c in clusters for k in kinds)

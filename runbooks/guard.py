@@ -12,8 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runbooks.base import Model, Seconds, Time, digest
 from runbooks.change import Blast, Permit
-from runbooks.detection import Target
+from runbooks.detection import Target, TargetKind
 from runbooks.facts import GuardView, StandingReceipt
+from runbooks.guard_asking import Asker, Asking
+from runbooks.guard_book import Act, Book, over_budget, remedy
+from runbooks.policy import DomainPolicy
 
 KEEP_ANSWERS = 64
 """Answers kept per case: more than one case can ask between two releases."""
@@ -40,6 +43,7 @@ class AcquireRequest(Model):
     attempt: int
     purpose: Literal["act", "undo", "restore"]
     lever: str
+    failure_class: str
     change_digest: str
     blast: Blast
     facts_oldest_at: Time
@@ -52,6 +56,14 @@ class AcquireRequest(Model):
     max_acts_per_hour: int
     attempts: int
     cooldown_s: Seconds
+    ineffective_s: Seconds
+    limits: DomainPolicy
+    shadow: bool = Field(default=False, description="Observe mode: counted beside the real acts, grants nothing.")
+
+    @property
+    def remedy(self) -> str:
+        """What attempts are counted by."""
+        return remedy(self.lever, self.target.id, self.failure_class)
 
     @property
     def key(self) -> str:
@@ -62,10 +74,20 @@ class AcquireRequest(Model):
 class Answer(Model):
     """What `acquire` says, at once."""
 
-    kind: Literal["permit", "queued", "correlated", "halted", "refused"]
+    kind: Literal["permit", "queued", "correlated", "halted", "refused", "shadow"]
     why: str
     permit: Permit | None = None
     retry_after_s: Seconds = 0.0
+
+
+class Announce(Model):
+    """A case that may not act yet says that its target is sick: many of these at once are one fault."""
+
+    domain: str
+    workflow_id: str
+    target: Target
+    failure_class: str
+    limits: DomainPolicy
 
 
 class Release(Model):
@@ -76,14 +98,17 @@ class Release(Model):
     applied: bool
     stands: StandingReceipt | None = Field(default=None, description="The step's whole standing change after this.")
     removed: tuple[str, ...] = Field(default=(), description="Ids of standing receipts that no longer stand.")
-    ineffective: str = Field(default="", description="lever|target that did not help (G10).")
+    ineffective: str = Field(default="", description="`lever|target|class` that did not help (G10).")
+    bad: str = Field(
+        default="", description="Why this is a bad outcome (Worse, unproven, uncertain); empty: it is none."
+    )
     at: Time
 
 
 class News(Model):
     """What the Guard tells a case by signal `guard_news`."""
 
-    kind: Literal["granted", "halted", "resumed"]
+    kind: Literal["granted", "halted", "resumed", "correlated"]
     domain: str
     why: str = ""
 
@@ -105,15 +130,6 @@ class Ticket(Model):
     run_id: str
     priority: int
     at: Time
-
-
-class Act(Model):
-    """One granted act, for the counters of G2 and G10."""
-
-    at: Time
-    lever: str
-    target_id: str
-    first: bool
 
 
 class Recovered(Model):
@@ -139,10 +155,21 @@ class GuardState(BaseModel):
     targets: dict[str, Target] = Field(default_factory=dict, description="Standing receipt id → its target.")
     current: Target | None = Field(default=None, description="Target of the lock's holder.")
     last_change_at: datetime | None = None
-    acts: list[Act] = Field(default_factory=list)
-    ineffective: dict[str, datetime] = Field(default_factory=dict)
+    book: Book = Field(default_factory=Book)
+    asking: Asking = Field(default_factory=Asking)
+    limits: DomainPolicy = Field(default_factory=DomainPolicy, description="As the last request brought them.")
+    ineffective_s: dict[str, float] = Field(
+        default_factory=dict, description="By lever, as the last request brought it."
+    )
     halted: str | None = None
+    halted_since: datetime | None = None
+    resumed_at: datetime | None = None
     dirty: str | None = None
+    stopped: list[str] = Field(
+        default_factory=list, description="Cases that met a halt or the breaker, and are told when it ends."
+    )
+    nonces: list[str] = Field(default_factory=list, description="Of orders through the API, each of which counts once.")
+    news: list[str] = Field(default_factory=list, description="Cases still to be told that their faults are one.")
 
     def recover(self, found: Recovered) -> None:
         """Takes over what stood before this Guard began."""
@@ -160,6 +187,10 @@ class GuardState(BaseModel):
                 return Answer(kind="refused", why="the permit of this question was given back", retry_after_s=0.2)
             self._seen(req)
             return known
+        self.limits = req.limits
+        self.ineffective_s[req.lever] = req.ineffective_s
+        if req.purpose == "act" and not req.shadow:
+            self._asks(req.workflow_id, req.target, req.failure_class, now)
         answer = self._decide(req, now)
         self.answers[req.key] = answer
         mine = [k for k in self.answers if k.startswith(req.case + "|")]
@@ -175,9 +206,51 @@ class GuardState(BaseModel):
         lock = self.lock
         return lock is not None and lock.workflow_id == who.workflow_id and _life(lock.case) == _life(who.case)
 
+    def announce(self, what: Announce, now: datetime) -> Answer:
+        """Counts a case whose gates do not allow yet. Correlated: its fault is the domain's."""
+        self.limits = what.limits
+        self._asks(what.workflow_id, what.target, what.failure_class, now)
+        if self._is_member(what.workflow_id, what.target, now):
+            return Answer(kind="correlated", why=self.asking.why)
+        if self.halted or self.book.breaker:
+            self._waits_for_resume(what.workflow_id)
+        return Answer(kind="refused", why="it is counted, and no more was asked")
+
+    def _waits_for_resume(self, workflow_id: str) -> None:
+        # One that falls off the end of the list looks again by itself, only later.
+        self.stopped = [*(w for w in self.stopped if w != workflow_id), workflow_id][-KEEP_ALL:]
+
+    def freed(self) -> list[str]:
+        """Cases to be told that levers may move again: those that met the stop, and those that wait for their turn."""
+        told, self.stopped = list(dict.fromkeys([*self.stopped, *(t.workflow_id for t in self.queue)])), []
+        return told
+
+    def _asks(self, workflow_id: str, target: Target, failure_class: str, now: datetime) -> None:
+        asker = Asker(workflow_id=workflow_id, target=target, failure_class=failure_class, at=now)
+        if self.asking.note(asker, self.limits):
+            self.news += [w for w, a in self.asking.askers.items() if self._is_member(w, a.target, now)]
+
+    def _is_member(self, workflow_id: str, target: Target, now: datetime) -> bool:
+        """True for a case that belongs to the domain's. One that has changed something finishes it, or undoes it, first."""
+        if target.kind is TargetKind.CLUSTER or not self.asking.holds(now, self.limits):
+            return False
+        holds = self.lock is not None and self.lock.workflow_id == workflow_id and self.current is not None
+        return not holds and workflow_id not in self.owners.values()
+
+    def members(self) -> list[str]:
+        """Cases that must be told that their faults are one. Each is named once."""
+        told, self.news = self.news, []
+        return told
+
     def _decide(self, req: AcquireRequest, now: datetime) -> Answer:
-        if self.halted is not None and req.purpose == "act":
-            return Answer(kind="halted", why=self.halted)
+        stopped = self.halted or self.book.breaker
+        if stopped is not None and req.purpose == "act":
+            self._waits_for_resume(req.workflow_id)
+            return Answer(kind="halted", why=stopped)
+        if req.purpose == "act" and self._is_member(req.workflow_id, req.target, now):
+            return Answer(kind="correlated", why=self.asking.why)
+        if req.shadow:
+            return self._shadow(req, now)
         if self.dirty is not None:
             return Answer(kind="refused", why=f"domain {self.domain} is dirty: {self.dirty}", retry_after_s=10)
         held = self.lock
@@ -199,25 +272,44 @@ class GuardState(BaseModel):
                 return Answer(kind="refused", why=why, retry_after_s=15)
         if req.purpose != "act":
             return None  # undo and restore are never capped: they return to what stood before
-        hour = [a for a in self.acts if a.at > now - timedelta(hours=1)]
-        if len(hour) >= req.max_acts_per_hour:
+        acts = self.book.real(now - timedelta(hours=1), req.shadow)
+        if len(acts) >= req.max_acts_per_hour:
             why = (
-                f"{len(hour)} acts in domain {self.domain} in the last hour; the limit is {req.max_acts_per_hour} (G2)"
+                f"{len(acts)} acts in domain {self.domain} in the last hour; the limit is {req.max_acts_per_hour} (G2)"
             )
             return Answer(kind="refused", why=why, retry_after_s=60)
-        what = f"{req.lever}|{req.target.id}"
-        if self.ineffective.get(what, now) > now:
+        over = over_budget(self.book.spent(now, req.shadow), req.blast, req.limits)
+        if over:
+            return Answer(kind="refused", why=f"{over} (G2)", retry_after_s=60)
+        if self.book.ineffective.get(req.remedy, now) > now:
             return Answer(kind="refused", why=f"{req.lever} did not help {req.target.id} lately (G10)")
         if req.increment == 0:
-            tries = [
-                a
-                for a in self.acts
-                if a.first and f"{a.lever}|{a.target_id}" == what and a.at > now - timedelta(seconds=req.cooldown_s)
-            ]
+            tried = self.book.attempts(now, req.shadow).get(req.remedy, ())
+            tries = [at for at in tried if at > now - timedelta(seconds=req.cooldown_s)]
             if len(tries) >= req.attempts:
                 why = f"{req.lever} was tried {len(tries)} times on {req.target.id} within {req.cooldown_s:.0f} s (G10)"
                 return Answer(kind="refused", why=why)
         return None
+
+    def _shadow(self, req: AcquireRequest, now: datetime) -> Answer:
+        """What observe mode would have been told. Its acts count against each other as real ones would, and against
+        nothing that is real."""
+        refusal = self._limits(req, now)
+        if refusal is not None:
+            return refusal
+        self.book.note(self._act(req, now), req.limits)
+        return Answer(kind="shadow", why="it would have been granted")
+
+    def _act(self, req: AcquireRequest, now: datetime) -> Act:
+        return Act(
+            at=now,
+            lever=req.lever,
+            target_id=req.target.id,
+            failure_class=req.failure_class,
+            first=req.increment == 0,
+            blast=req.blast,
+            shadow=req.shadow,
+        )
 
     def _settled(self, req: AcquireRequest) -> Answer | None:
         """No verdict rests on a world that has since been changed."""
@@ -239,9 +331,8 @@ class GuardState(BaseModel):
         self.lock = Lock(case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, since=now)
         self.current = req.target
         self.queue = [t for t in self.queue if t.workflow_id != req.workflow_id]
-        self.acts = [a for a in self.acts if a.at > now - timedelta(hours=24)]
         if req.purpose == "act":
-            self.acts.append(Act(at=now, lever=req.lever, target_id=req.target.id, first=req.increment == 0))
+            self.book.note(self._act(req, now), req.limits)
         permit = Permit(
             id=f"{self.domain}.{self.epoch}.{digest({'k': req.key, 'r': req.run_id})[:8]}",
             domain=self.domain,
@@ -280,7 +371,10 @@ class GuardState(BaseModel):
         if rel.applied:
             self.last_change_at = max(rel.at, self.last_change_at or rel.at)
         if rel.ineffective:
-            self.ineffective[rel.ineffective] = rel.at + timedelta(hours=1)
+            patience = self.ineffective_s.get(rel.ineffective.partition("|")[0], 3600.0)
+            self.book.did_not_help(rel.ineffective, rel.at + timedelta(seconds=patience))
+        if rel.bad:
+            self.book.ended_badly(rel.bad, rel.at, self.limits)
         if self._holds(rel):
             self.lock = None
             self.current = None
@@ -305,20 +399,45 @@ class GuardState(BaseModel):
             self.lock = None
             self.current = None
 
+    def halt(self, why: str, now: datetime) -> None:
+        """No new permit for an act from now on. A second order is kept beside the first: who halted first still has a say."""
+        self.halted = why if self.halted is None else f"{self.halted}; {why}"[-600:]
+        self.halted_since = self.halted_since or now
+
+    def resume(self, now: datetime) -> None:
+        """Levers may move again. What was planned before is void (G14)."""
+        self.halted = self.halted_since = None
+        self.resumed_at = now
+
+    def reset_breaker(self, now: datetime) -> None:
+        """By a person alone."""
+        self.book.reset_breaker(now)
+        self.resumed_at = now
+
     def view(self, now: datetime) -> GuardView:
         """What the gates may know."""
-        tries: dict[str, int] = {}
-        for act in self.acts:
-            if act.first and act.at > now - timedelta(hours=1):
-                tries[f"{act.lever}|{act.target_id}"] = tries.get(f"{act.lever}|{act.target_id}", 0) + 1
+        hour = now - timedelta(hours=1)
+        shadow: dict[str, int] = {}
+        for act in self.book.acts:
+            if act.shadow and act.at > hour:
+                shadow[act.lever] = shadow.get(act.lever, 0) + 1
         return GuardView(
             domain=self.domain,
             halted=self.halted,
+            halted_since=self.halted_since,
+            resumed_at=self.resumed_at,
+            breaker=self.book.breaker,
             dirty=self.dirty,
             holder=self.lock.workflow_id if self.lock else None,
+            held_since=self.lock.since if self.lock else None,
+            queue=len(self.queue),
+            correlated=self.asking.why if self.asking.holds(now, self.limits) else None,
+            asked=tuple(dict.fromkeys(a.target.id for a in self.asking.askers.values())),
             last_change_at=self.last_change_at,
             standing=tuple(self.standing.values()),
-            acts_last_hour=len([a for a in self.acts if a.at > now - timedelta(hours=1)]),
-            attempts=tries,
-            ineffective=tuple(k for k, until in self.ineffective.items() if until > now),
+            acts_last_hour=len(self.book.real(hour)),
+            spent=self.book.spent(now),
+            attempts=self.book.attempts(now),
+            ineffective={k: until for k, until in self.book.ineffective.items() if until > now},
+            shadow=shadow,
         )

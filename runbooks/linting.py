@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runbooks.detection import Detection, Target, TargetKind
-from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route
+from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, outside
 from runbooks.indicators import Dialect
 from runbooks.levers import LEVERS
 from runbooks.library import SHIPPED, Library, files, load_library, load_policy
@@ -165,13 +165,14 @@ def _sample_fleet(dialect: str, own: Fleet | None) -> Fleet:
     node = Node(name="node-1", cluster="sample", pools=("pool-a",), gpus=8)
     sample = tuple(Pool.model_validate(pool) for pool in pools)
     if own is None:
-        return Fleet(routes=(route,), pools=sample, nodes=(node,))
+        return Fleet(routes=(route,), pools=sample, nodes=(node,), controls=outside("sample"))
     known = {p.name for p in own.pools}
     return Fleet(
         routes=(route, *own.routes),
         pools=(*(p for p in sample if p.name not in known), *own.pools),
         nodes=(node, *own.nodes),
         dependencies=own.dependencies,
+        controls=(*outside("sample"), *own.controls),
     )
 
 

@@ -171,6 +171,8 @@ class CheckRequest(Model):
     approval_expires_at: Time | None = None
     observe: bool = False
     rejoin: Rejoin | None = Field(default=None, description="For the restore of a node: how it did under load.")
+    planned_at: Time
+    waited_s: Seconds = Field(default=0.0, description="How long this step has been held or queued by now.")
     known_receipts: tuple[str, ...] = Field(default=(), description="Ids of what the case knows that it has done.")
 
 
@@ -188,7 +190,7 @@ class CheckResult(Model):
     left: tuple[Receipt, ...] = Field(
         default=(), description="Acts of this very case and step that stand by the journal, oldest first."
     )
-    guard: Literal["permit", "queued", "correlated", "halted", "refused", "none"] = "none"
+    guard: Literal["permit", "queued", "correlated", "halted", "refused", "shadow", "none"] = "none"
     guard_why: str = ""
     retry_after_s: Seconds = 0.0
 

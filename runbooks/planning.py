@@ -70,7 +70,7 @@ def plan(
         failure_class=failure_class,
         title=runbook.title,
         runbook=f"{name}@{digest(runbook)}",
-        policy=policy.digest,
+        policy=policy.ref,
         steps=tuple(steps),
         why="; ".join([because, *left_out]),
     )
@@ -253,7 +253,7 @@ def _page_only(classification: Classification, target: Target, policy: Policy, w
         failure_class=classification.failure_class,
         title="Tell people",
         runbook="none",
-        policy=policy.digest,
+        policy=policy.ref,
         steps=(step,),
         why=f"{classification.failure_class} by rule {classification.rule}; {why}",
     )

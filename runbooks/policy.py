@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from runbooks.base import Model, Name, Seconds, Share, digest
+from runbooks.base import Model, Name, Seconds, Share, Time, digest
 
 
 class ClassPolicy(Model):
@@ -17,6 +18,10 @@ class ClassPolicy(Model):
     )
     approvers: Name = Field(default="sre-oncall", description="Group whose members may decide.")
     quorum: int = Field(default=1, ge=1, le=5)
+    never: tuple[str, ...] = Field(default=(), description="People who never approve this class, by verified subject.")
+    four_eyes: bool = Field(
+        default=True, description="Who reported the fault or asked for the change does not approve it."
+    )
     accept_unverified: bool = Field(
         default=False,
         description="Count one decision whose sender Temporal did not verify. Never for quorum over 1 or G6.",
@@ -44,6 +49,67 @@ class LeverPolicy(Model):
         default=False, description="G6: an irreversible lever may act without a named, verified person."
     )
     ask_over_share: Share = Field(default=1.0, description="A larger move than this asks people even in auto.")
+    ineffective_s: Seconds = Field(
+        default=3600.0, description="A remedy that did not help a target is not tried on it again for so long (G10)."
+    )
+
+
+class DomainPolicy(Model):
+    """What one domain takes in an hour over all levers, when it stops by itself, and when many faults are one."""
+
+    endpoints_per_hour: int = Field(default=40, ge=0, description="Endpoints taken out or replaced.")
+    endpoints_per_hour_in_pool: int = Field(default=20, ge=0, description="The same, in any one pool.")
+    nodes_per_hour: int = Field(default=4, ge=0, description="Nodes taken out of scheduling.")
+    gpus_per_hour: int = Field(default=64, ge=0, description="GPUs taken out, or taken more.")
+    share_per_hour: float = Field(default=4.0, ge=0, description="Whole routes' worth of traffic moved or refused.")
+    breaker_acts: int = Field(default=60, ge=1, description="So many acts within breaker_window_s trip the breaker.")
+    breaker_bad: int = Field(default=3, ge=1, description="So many bad outcomes within breaker_window_s trip it.")
+    breaker_window_s: Seconds = Field(default=3600.0, gt=0)
+    correlate_targets: int = Field(
+        default=5, ge=2, description="So many unrelated sick targets within correlate_within_s are one fault (G13)."
+    )
+    correlate_within_s: Seconds = Field(default=120.0, gt=0)
+    correlate_quiet_s: Seconds = Field(
+        default=900.0, gt=0, description="They stay one fault until no further target has asked for so long."
+    )
+
+
+class Freeze(Model):
+    """A time in which changes stop (G15). What removes load from a sick part goes on."""
+
+    name: Name
+    starts: Time
+    ends: Time
+    domains: tuple[Name, ...] = Field(default=(), description="Empty: all.")
+    then: Literal["deny", "ask"] = Field(
+        default="deny", description="ask: a named, verified person may allow a change."
+    )
+    reason: str = Field(min_length=1, max_length=300)
+
+    @model_validator(mode="after")
+    def _forwards(self) -> Freeze:
+        if self.ends <= self.starts:
+            raise ValueError(f"freezes.{self.name}.ends: it ends before it starts; give a later time")
+        return self
+
+
+class ErrorBudget(Model):
+    """When a route has spent this much of its error budget, changes stop (G15)."""
+
+    least_left: Share = Field(default=0.1, description="Share of the error budget that must be left for a change.")
+    then: Literal["deny", "ask"] = "ask"
+
+
+class Placement(Model):
+    """Where requests may be served (G12)."""
+
+    residency: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Residency label → labels of pools that may also serve it. Its own always may.",
+    )
+    undeclared: Literal["allow", "deny"] = Field(
+        default="allow", description="For a move between pools that declare no residency at all."
+    )
 
 
 class Timing(Model):
@@ -62,6 +128,12 @@ class Timing(Model):
     hold_limit_s: Seconds = Field(
         default=900.0, description="Held longer than this, a step is given up and people told."
     )
+    replan_after_s: Seconds = Field(
+        default=300.0, gt=0, description="Held or queued longer than this, a case plans again before it acts (G14)."
+    )
+    control_answer_s: Seconds = Field(
+        default=2.0, gt=0, description="A control plane that takes longer to answer is sick itself (G11)."
+    )
     linger_s: Seconds = Field(
         default=900.0,
         description="A case that people were told about stays open this long after the detector's last word: repeats join it.",
@@ -72,14 +144,19 @@ class Policy(Model):
     """The whole of it."""
 
     name: str
+    version: int = Field(default=1, ge=1, description="Counted up by whoever edits it; the digest tells if he forgot.")
     default: ClassPolicy = ClassPolicy()
     classes: dict[str, ClassPolicy] = Field(default_factory=dict)
     levers: dict[str, LeverPolicy] = Field(default_factory=dict)
+    domain: DomainPolicy = DomainPolicy()
+    freezes: tuple[Freeze, ...] = ()
+    error_budget: ErrorBudget = ErrorBudget()
+    placement: Placement = Placement()
     min_answering: Share = Field(
         default=0.5, description="G5: never fewer of a pool's endpoints in rotation than this share."
     )
     min_answering_count: int = Field(default=1, ge=1, description="G5: nor fewer than this many.")
-    ask_on_unknown: tuple[Literal["G2", "G3", "G8", "G9"], ...] = Field(
+    ask_on_unknown: tuple[Literal["G2", "G3", "G8", "G9", "G10", "G13", "G15"], ...] = Field(
         default=(),
         description="Gates where an Unknown fact asks people instead of denying. Never G1, G4, G5, G11, G12, G16.",
     )
@@ -90,8 +167,18 @@ class Policy(Model):
 
     @property
     def digest(self) -> str:
-        """Version of exactly this policy."""
+        """The hash of exactly this policy."""
         return digest(self)
+
+    @property
+    def ref(self) -> str:
+        """What a verdict names: name, version and hash."""
+        return f"{self.name}/{self.version}@{self.digest}"
+
+    def frozen(self, domain: str, now: datetime) -> Freeze | None:
+        """The freeze that holds in this domain now, the strictest first."""
+        held = [f for f in self.freezes if f.starts <= now < f.ends and (not f.domains or domain in f.domains)]
+        return min(held, key=lambda f: (f.then != "deny", f.ends), default=None)
 
     def for_class(self, failure_class: str) -> ClassPolicy:
         """The class's own policy, else the default."""

@@ -42,6 +42,7 @@ Outcome = Literal[
     "adopted",
     "refused_input",
     "forwarded",
+    "handed_over",
 ]
 
 

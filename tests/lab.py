@@ -30,10 +30,11 @@ from activities.adapters.sql import SqlJournal
 from activities.adapters.webhook import LogNotify
 from activities.errors import Refused
 from runbooks.detection import Detection, Target, guard_id, summary_of
-from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from runbooks.library import Library, load_library
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
 from tests.ports import free_port as free_port
+from tests.unbounded import UNBOUNDED
 from worker.commands.undo import take_back
 from worker.edge import envoy_command, write_edge
 from worker.plugin import interlock_plugin
@@ -99,6 +100,7 @@ def policy(**classes: ClassPolicy) -> Policy:
             "isolate_endpoint": LeverPolicy(max_endpoints_down=1, max_acts_per_hour=1000, attempts=1000),
             "recycle_connections": LeverPolicy(max_acts_per_hour=1000, attempts=1000),
         },
+        domain=UNBOUNDED,
         min_answering=0.34,
         timing=Timing(scrape_period_s=2.5, settle_s=0.2, hold_s=0.5, hold_limit_s=8, linger_s=0),
         groups={"sre-oncall": ("ana", "bo")},
@@ -364,6 +366,7 @@ async def running_lab(
                 )
                 for pool in ("chat-a", "chat-b")
             ),
+            controls=outside(CLUSTER),
         )
         admin_port, front_port = free_port(), free_port()
         boot = write_edge(

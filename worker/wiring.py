@@ -31,6 +31,7 @@ from activities.reaper import ReaperActivities
 from activities.safety import SafetyActivities
 from activities.sampling import SamplingActivities
 from activities.triage import TriageActivities
+from runbooks.decisions import approver_groups
 from runbooks.detection import TASK_QUEUE, node_queue
 from runbooks.fleet import Fleet
 from runbooks.library import Library
@@ -90,18 +91,20 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
     guard = GuardClient(parts.client, parts.task_queue)
     triage = TriageActivities(parts.library, parts.policy, parts.fleet)
     safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet, parts.journal, parts.cluster)
-    acts = TrafficActivities(traffic, parts.journal, checkpoint=parts.checkpoint)
+    acts = TrafficActivities(traffic, parts.journal, guard, checkpoint=parts.checkpoint)
     sampling = SamplingActivities(traffic, metrics, prober, gatherer, parts.cluster)
     placing = (
-        ClusterActivities(parts.cluster, parts.journal, checkpoint=parts.checkpoint)
+        ClusterActivities(parts.cluster, parts.journal, guard, checkpoint=parts.checkpoint)
         if parts.cluster is not None
         else None
     )
     book = CasebookActivities(
         parts.notify, parts.journal, parts.client, parts.task_queue, parts.observe, parts.checkpoint
     )
-    attest = AttestActivities(parts.client, groups_of(parts.policy), parts.claim_key)
-    reaper = ReaperActivities(parts.client, parts.journal, parts.notify)
+    attest = AttestActivities(
+        parts.client, groups_of(parts.policy), parts.claim_key, approvers=approver_groups(parts.policy)
+    )
+    reaper = ReaperActivities(parts.client, parts.journal, parts.notify, parts.fleet.domains())
     return [
         triage.diagnose,
         safety.check,
@@ -114,8 +117,11 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
         book.tell,
         book.close,
         book.forward,
+        book.hand_over,
         attest.attest,
         attest.check_claim,
+        attest.judge_orders,
+        attest.check_order,
         reaper.recover,
         reaper.describe,
         reaper.reap,
@@ -162,7 +168,7 @@ async def running_node_worker(
     client: Client, node: str, agent: Actuator, journal: SqlJournal, checkpoint: Checkpoint = no_checkpoint
 ) -> AsyncIterator[Worker]:
     """The worker on one node: acts on that node alone, from the node's own queue."""
-    acts = NodeActivities(agent, journal, checkpoint=checkpoint)
+    acts = NodeActivities(agent, journal, GuardClient(client), checkpoint=checkpoint)
     # One at a time: two resets of one machine never overlap, whoever asked for them.
     async with Worker(
         client, task_queue=node_queue(node), activities=[acts.apply], max_concurrent_activities=1

@@ -13,12 +13,16 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from activities.attest import AttestActivities
 from activities.reaper import Holder, ReaperActivities, ReapRequest
 from runbooks.base import Model, Seconds
+from runbooks.claims import SignedClaim
 from runbooks.facts import GuardView
-from runbooks.guard import AcquireRequest, Answer, GuardState, News, Release, Ticket
+from runbooks.guard import AcquireRequest, Announce, Answer, GuardState, News, Release
+from runbooks.people import OrderAttestRequest, OrderClaimRequest, Ordered
+from workflows.guard_page import guard_page
 from workflows.loose import NOTHING, opened
-from workflows.retries import LOOK, QUICK
+from workflows.retries import LOOK, PURE, QUICK
 
 CONTINUE_AFTER = 500
 """Requests and signals handled in one run before it continues as new: far from the server's 2,000 updates."""
@@ -44,6 +48,10 @@ class Guard:
         self._look = False
         self._outbox: list[tuple[str, News]] = []
         self._armed = False
+        self._bell = self._heard = 0
+        self._attested = 0
+        self._orders: list[Ordered] = []
+        self._shown = ""
 
     @workflow.run
     async def run(self, start: GuardStart) -> None:
@@ -72,8 +80,13 @@ class Guard:
                 except ActivityError as error:
                     # A Guard that failed here would lose the halt, the counters and the lock. It looks again.
                     workflow.logger.error("could not look after the holder: %s", error.cause or error)
+            if self._bell > self._heard:
+                await self._hear_orders()
             await self._tell()
-            if self._handled >= CONTINUE_AFTER and not self._outbox and workflow.all_handlers_finished():
+            self._show()
+            # A doorbell is answered from this run's history: the next run has another.
+            quiet = not self._outbox and self._bell == self._heard
+            if self._handled >= CONTINUE_AFTER and quiet and workflow.all_handlers_finished():
                 workflow.continue_as_new(
                     GuardStart(domain=start.domain, state=self._state, look_every_s=start.look_every_s)
                 )
@@ -87,6 +100,7 @@ class Guard:
             or unwatched
             or bool(self._outbox)
             or self._look
+            or self._bell > self._heard
             or (self._handled >= CONTINUE_AFTER and workflow.all_handlers_finished())
         )
 
@@ -95,6 +109,8 @@ class Guard:
         ticket = self._state.next_ticket(workflow.now())
         if ticket is not None:
             self._outbox.append((ticket.workflow_id, News(kind="granted", domain=self._state.domain)))
+        for member in self._state.members():
+            self._outbox.append((member, self._news("correlated")))
         while self._outbox:
             to, news = self._outbox.pop(0)
             try:
@@ -154,9 +170,41 @@ class Guard:
             # Not kept under the request's key: the case asks again when we know what stands.
             return Answer(kind="refused", why="the Guard is reading what stands in the domain", retry_after_s=0.2)
         answer = self._state.acquire(request, workflow.now())
-        if answer.kind == "permit":
+        if answer.kind == "permit" or self._state.news:
             self._look = True  # an idle Guard waits without a clock: from now on there is a holder to look after
         return answer
+
+    @workflow.update(description="A case that may not act yet says that its target is sick: {Announce}.")
+    def announce(self, what: Announce) -> Answer:
+        """Counted; correlated: the fault is the domain's."""
+        self._handled += 1
+        answer = self._state.announce(what, workflow.now())
+        self._look = self._look or bool(self._state.news)
+        return answer
+
+    @workflow.update(
+        description="For Interlock's own API: resume or reset_breaker by a verified person (a signed claim)."
+    )
+    async def order(self, claim: SignedClaim) -> Ordered:
+        """What became of it. Nothing changes before the person's rights are judged."""
+        self._handled += 1
+        self._state.nonces = [*self._state.nonces, claim.nonce][-200:]
+        try:
+            judged = await workflow.execute_local_activity_method(
+                AttestActivities.check_order,
+                OrderClaimRequest(claim=claim),
+                **PURE,
+                summary=f"{claim.action} by {claim.who}"[:200],
+            )
+        except ActivityError as error:
+            raise ApplicationError(str(error.cause or error), type="Refused") from error
+        self._obey(judged)
+        return judged
+
+    @order.validator
+    def _order_is_new(self, claim: SignedClaim) -> None:
+        if claim.nonce in self._state.nonces:
+            raise ValueError("this claim was used before: send the order again")
 
     @acquire.validator
     def _acquire_is_for_us(self, request: AcquireRequest) -> None:
@@ -175,22 +223,60 @@ class Guard:
         self._handled += 1
         order, _ = opened(raw)
         order = order if isinstance(order, dict) else {"reason": str(order)[:200]}
-        self._state.halted = f"halted by {order.get('who', 'somebody')}: {order.get('reason', 'no reason given')}"
+        why = f"halted by {order.get('who', 'somebody')}: {order.get('reason', 'no reason given')}"[:300]
+        self._state.halt(why, workflow.now())
         if self._state.lock is not None:
             self._outbox.append((self._state.lock.workflow_id, self._news("halted")))
         self._outbox += [(t.workflow_id, self._news("halted")) for t in self._state.queue]
 
-    @workflow.signal(description='Let levers move again: {"reason": "...", "who": "..."}. Cases plan anew.')
+    @workflow.signal(description='Let levers move again: {"reason": "..."}. Needs a verified sender; cases plan anew.')
     def resume(self, raw: RawValue = NOTHING) -> None:
-        """Needs a well-formed order with a name: resuming is the unsafe side."""
+        """A doorbell: who sent it is read from the history. Resuming is the unsafe side."""
         self._handled += 1
-        order, _ = opened(raw)
-        if not isinstance(order, dict) or not order.get("who"):
-            workflow.logger.error("resume ignored: it must name `who`")
+        self._bell += 1
+
+    @workflow.signal(
+        description='Let the breaker close again: {"reason": "..."}. Needs a verified sender; cases plan anew.'
+    )
+    def reset_breaker(self, raw: RawValue = NOTHING) -> None:
+        """A doorbell, like resume."""
+        self._handled += 1
+        self._bell += 1
+
+    async def _hear_orders(self) -> None:
+        bell = self._bell
+        try:
+            found = await workflow.execute_local_activity_method(
+                AttestActivities.judge_orders,
+                OrderAttestRequest(after_event_id=self._attested),
+                **LOOK,
+                summary="Who ordered what?",
+            )
+        except ActivityError as error:
+            # Nothing was let free. The bell stays rung, and after a pause it is looked at again.
+            workflow.logger.error("orders could not be read: %s", error.cause or error)
+            await workflow.sleep(5, summary="Orders could not be read")
             return
-        self._state.halted = None
-        told: dict[str, Ticket] = {t.workflow_id: t for t in self._state.queue}
-        self._outbox += [(w, self._news("resumed")) for w in told]
+        self._heard, self._attested = bell, max(self._attested, found.last_event_id)
+        for one in found.orders:
+            self._obey(one)
+
+    def _obey(self, one: Ordered) -> None:
+        self._orders = [*self._orders, one][-20:]
+        if one.accepted and one.action == "resume":
+            self._state.resume(workflow.now())
+        elif one.accepted and one.action == "reset_breaker":
+            self._state.reset_breaker(workflow.now())
+        free = self._state.halted is None and self._state.book.breaker is None
+        if one.accepted and free:
+            self._outbox += [(w, self._news("resumed")) for w in self._state.freed()]
+        self._look = True  # the page shows what became of it
+
+    def _show(self) -> None:
+        page = guard_page(self._state.view(workflow.now()), self._orders)
+        if page != self._shown:
+            self._shown = page
+            workflow.set_current_details(page)
 
     @workflow.signal(description="A standing receipt was undone or adopted outside of a case: its id.")
     def settled(self, receipt_id: str) -> None:
@@ -204,4 +290,5 @@ class Guard:
         return self._state.view(workflow.now())
 
     def _news(self, kind: Any) -> News:
-        return News(kind=kind, domain=self._state.domain, why=self._state.halted or "")
+        why = self._state.asking.why if kind == "correlated" else self._state.halted or self._state.book.breaker or ""
+        return News(kind=kind, domain=self._state.domain, why=why)

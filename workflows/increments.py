@@ -13,6 +13,7 @@ from activities.safety import SafetyActivities
 from runbooks.change import Change, Permit, Receipt
 from runbooks.facts import Rejoin
 from runbooks.guard import Release
+from runbooks.guard_book import remedy
 from runbooks.plan import ApplyRequest, CheckRequest, CheckResult, Effect, PlannedStep, Sample, VerifyRequest
 from runbooks.record import StepRecord
 from runbooks.standing import counted, counted_as
@@ -41,10 +42,6 @@ class Increments:
         self.case = case
         self._attempt = 0
 
-    def domain(self, step: PlannedStep) -> str:
-        """The domain that the step changes."""
-        return step.domains[0]
-
     async def check(
         self,
         step: PlannedStep,
@@ -53,6 +50,7 @@ class Increments:
         receipt: Receipt | None = None,
         share_back: float = 1.0,
         rejoin: Rejoin | None = None,
+        waited_s: float = 0.0,
     ) -> CheckResult | None:
         """All gates, once. None when the facts or the Guard could not be had at all: nothing may happen then."""
         case = self.case
@@ -78,6 +76,8 @@ class Increments:
             approval_digest=case.pending.digest if case.pending and approved else "",
             approval_expires_at=case.pending.expires_at if case.pending and approved else None,
             observe=case.diagnosis.policy.mode == "observe",
+            planned_at=case.planned_at,
+            waited_s=waited_s,
             known_receipts=tuple(r.id for s in case.record.steps for r in s.receipts),
         )
         try:
@@ -157,8 +157,10 @@ class Increments:
             if case.taken_by:
                 return Effect(outcome="cannot_tell", why=f"{case.taken_by} took over while it was verified")
 
-    async def release(self, step: PlannedStep, record: StepRecord, applied: bool, ineffective: bool = False) -> None:
-        """Gives the lock back, and says what of this step now stands."""
+    async def release(
+        self, step: PlannedStep, record: StepRecord, applied: bool, ineffective: bool = False, bad: str = ""
+    ) -> None:
+        """Gives the lock back in every domain of the step, and says what of it now stands. `bad`: why it ended badly."""
         case = self.case
         assert case.record.target is not None
         # A new plan may have a step of the same id: what stands of the first must not be dropped with the second.
@@ -166,19 +168,20 @@ class Increments:
         nth = next((n for n, s in enumerate(same) if s is record), 0)
         rid = f"{case.record.case}/{step.id}" + (f"~{nth + 1}" if nth else "")
         standing = record.standing
-        target = case.record.target.id
-        await case.release(
-            self.domain(step),
-            Release(
-                case=case.record.case,
-                workflow_id=case.record.workflow_id,
-                applied=applied,
-                stands=counted(rid, standing) if standing else None,
-                removed=() if standing else (rid,),
-                ineffective=f"{step.step.lever}|{target}" if ineffective else "",
-                at=workflow.now(),
-            ),
+        assert case.diagnosis is not None
+        tried = remedy(step.step.lever, case.record.target.id, case.diagnosis.classification.failure_class)
+        release = Release(
+            case=case.record.case,
+            workflow_id=case.record.workflow_id,
+            applied=applied,
+            stands=counted(rid, standing) if standing else None,
+            removed=() if standing else (rid,),
+            ineffective=tried if ineffective else "",
+            bad=bad[:200],
+            at=workflow.now(),
         )
+        for domain in step.domains:
+            await case.release(domain, release)
 
     async def release_uncertain(self, step: PlannedStep, change: Change) -> None:
         """Gives the lock back after an act of which nobody knows whether it was applied: the Guard counts it as standing."""
@@ -187,9 +190,15 @@ class Increments:
         rid, target = f"{record.case}/{step.id}/uncertain", record.target.id
         stands = counted_as(rid, change.blast, record.case, step.step.lever, target, workflow.now())
         release = Release(
-            case=record.case, workflow_id=record.workflow_id, applied=True, stands=stands, at=workflow.now()
+            case=record.case,
+            workflow_id=record.workflow_id,
+            applied=True,
+            stands=stands,
+            bad=f"nobody knows whether {step.step.lever} was applied",
+            at=workflow.now(),
         )
-        await self.case.release(self.domain(step), release)
+        for domain in step.domains:
+            await self.case.release(domain, release)
 
 
 def _short(change: Change) -> str:

@@ -11,6 +11,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.casebook import CasebookActivities
 from activities.triage import TriageActivities
+from runbooks.detection import Target, member
 from runbooks.levers import Page
 from runbooks.people import CloseRequest
 from runbooks.plan import TriageRequest
@@ -124,6 +125,7 @@ class Remediation(Doors):
         before = case.record.classification
         case.plan_again = False
         if case.firing():
+            case.planned_at = workflow.now()
             await self._diagnose(case)
         same = before is not None and case.record.classification == before
         # One more alert of the same fault must not leave half a drain standing, nor the steps after it undone.
@@ -166,6 +168,8 @@ class Remediation(Doors):
                     return await self._stand(case, stood)
                 case "resolved":
                     return "self_resolved", "all its alerts resolved before anything was done"
+                case "correlated":
+                    return await self._hand_over(case, stood)
                 case "aborted":
                     return await self._ended(case, stood, end)
                 case "observed":
@@ -182,6 +186,21 @@ class Remediation(Doors):
             f"{plan.failure_class}/exhausted", "The runbook has no further step", _story(case)
         )
         return "paged", "no step of the runbook could be done"
+
+    async def _hand_over(self, case: CaseFile, stood: list[Standing]) -> tuple[Outcome | None, str]:
+        """Many targets are sick at once: the domain's case takes its detections. What stands of this one it ends itself."""
+        if stood:
+            return await self._stand(case, stood)
+        assert case.record.target is not None
+        wide = Target(cluster=case.record.target.domain)
+        members = tuple(member(d, wide) for d in case.detections.values() if d.status == "firing")
+        await workflow.execute_activity_method(
+            CasebookActivities.hand_over, members, **QUICK, summary=f"Hand over to {wide.id}"[:200]
+        )
+        return (
+            "handed_over",
+            f"its fault is one of many: {members[0].workflow_id} has it" if members else "nothing fires",
+        )
 
     async def _linger(self, case: CaseFile, outcome: Outcome, why: str) -> tuple[Outcome | None, str]:
         """People have it now. While its alerts go on firing, repeats join this case instead of asking people again."""

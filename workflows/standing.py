@@ -208,7 +208,9 @@ class Standing:
                 return False
         # It could not be put back: what stands is now the partly restored state, and people must know.
         self.record.standing = left(stands, restored)
-        await self.moves.release(self.step, self.record, applied=True)
+        await self.moves.release(
+            self.step, self.record, applied=True, bad="a restore did harm and could not be taken back"
+        )
         await self.case.page_people(
             f"{self.step.id}/restore-harm",
             "A restore did harm",

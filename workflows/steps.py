@@ -34,6 +34,7 @@ StepEnd = Literal[
     "already",
     "enough",
     "stopped",
+    "correlated",
 ]
 REFUSED_AT_MOST = 5
 """An act that the actuator refuses this often in one step is given up: somebody else is changing the same thing."""
@@ -55,6 +56,22 @@ EXPLAINED_AGAIN_S = 5.0
 EXPLAINED_AT_MOST_S = 900.0
 """Looks at a fault of our own making grow rarer, up to this and then to a twentieth of the time waited: a node may be out
 for weeks, and the history holds 2,000 events."""
+
+
+STOPPED_AGAIN_S = 7.5
+STOPPED_AT_MOST_S = 3600.0
+"""The same for a halt or a tripped breaker, whose end is told by the Guard."""
+
+
+def stopped_by_people(result: CheckResult) -> bool:
+    """Held by a halt or a tripped breaker, and by nothing else that a wait would end."""
+    view = result.facts.guard
+    return view.state == "known" and bool(view.value.halted or view.value.breaker)
+
+
+def outdated(result: CheckResult) -> bool:
+    """The plan itself is what holds it (G14): made before a halt ended, or held for too long."""
+    return any(g.gate == "G14" and g.outcome == "hold" for g in result.verdict.gates)
 
 
 def momentary(result: CheckResult) -> bool:
@@ -92,6 +109,7 @@ class StepRun:
         self._explained = ""
         self._explained_s = EXPLAINED_AGAIN_S
         self._explained_since = workflow.now()
+        self._stopped_s = STOPPED_AGAIN_S
 
     async def run(self) -> StepEnd:
         """Until the step is complete and Better, or has ended some other way. Standing changes stay in the record."""
@@ -110,7 +128,8 @@ class StepRun:
             if workflow.info().get_current_history_length() > HISTORY_AT_MOST:
                 return await self._give_up("this case has grown too long to go on by itself")
             self.case.show("checking")
-            result = await self.moves.check(self.step, "act", self._increment)
+            waited = (workflow.now() - self._waiting_since).total_seconds() if self._waiting_since else 0.0
+            result = await self.moves.check(self.step, "act", self._increment, waited_s=waited)
             if result is None:
                 await self._step_back()
                 if not await self._hold(5, "facts or Guard could not be had"):
@@ -140,6 +159,10 @@ class StepRun:
             return None
         if outcome != "allow":
             await self._step_back()
+        if result.guard == "correlated" and not self.record.receipts:
+            self.case.note("correlated", result.guard_why)
+            await self.moves.release(self.step, self.record, applied=False)
+            return "correlated"
         if outcome in ("allow", "ask") and result.complete:  # nobody is asked to approve nothing
             if self.record.receipts:
                 return "mitigated" if self._proven else await self._prove_all()
@@ -157,10 +180,21 @@ class StepRun:
             return self._observed(result)
         if outcome == "ask":
             return await self._ask(result)
+        if outcome == "hold" and stopped_by_people(result):
+            # However long it lasts: a halt must not make cases give up one by one. News of its end wakes this one.
+            await self._halted(result.verdict.because())
+            return None
+        if outcome == "hold" and outdated(result):
+            self.case.note("plan again", result.verdict.because())
+            self.case.plan_again = True
+            return None
         if outcome == "hold":
             until = result.verdict.until or workflow.now() + timedelta(seconds=10)
             if not await self._hold((until - workflow.now()).total_seconds(), result.verdict.because()):
                 return await self._give_up(f"held too long: {result.verdict.because()}")
+            return None
+        if result.guard == "halted":
+            await self._halted(result.guard_why)
             return None
         if result.permit is not None and result.change is not None:
             self._waiting_since, self._queued = None, False
@@ -196,6 +230,16 @@ class StepRun:
         if not await self._hold(max(result.retry_after_s, 0.2), result.guard_why):
             return await self._give_up(f"held too long: {result.guard_why}")
         return None
+
+    async def _halted(self, why: str) -> None:
+        """Levers are stopped by a person or by the breaker: nothing is given up, and afterwards all is planned again."""
+        await self._step_back()
+        self.case.show("holding", f"Stopped: {details.esc(why)}")
+        # The look of its own is for a Guard whose news was lost; a halt of weeks must not fill the history.
+        self._stopped_s = min(self._stopped_s * 2, STOPPED_AT_MOST_S)
+        self._waiting_since = self._waiting_since or workflow.now()
+        await self.case.wait(self._stopped_s, f"Stopped: {why}")
+        self.case.news.clear()
 
     async def _hold(self, seconds: float, why: str, at_most_s: float = math.inf) -> bool:
         """Waits, each time longer; False when the step has been held longer than policy or `at_most_s` allows."""
@@ -302,6 +346,10 @@ class StepRun:
                 return stop
             if case.rejected is not None:
                 return "rejected"
+            if any(n.kind == "correlated" for n in case.news) and not self.record.receipts:
+                # The domain's case asks once for all of them: nobody clicks two hundred times.
+                case.note("correlated", next(n.why for n in case.news if n.kind == "correlated"))
+                return "correlated"
             case.news.clear()
         return None
 
@@ -357,7 +405,7 @@ class StepRun:
             return "mitigated" if last else None
         if effect.outcome == "cannot_tell" and (self.step.on_cannot_tell == "keep_and_page" or case.taken_by):
             return await self._keep(f"{self.step.step.lever} cannot be proven: {effect.why}")
-        return await self._undo(receipt, before, effect.why)
+        return await self._undo(receipt, before, effect)
 
     async def _prove_all(self) -> StepEnd:
         """Nothing is left to change, and no increment was proven as the last: the step as a whole is proven now."""
@@ -371,11 +419,11 @@ class StepRun:
             return "mitigated"
         if effect.outcome == "cannot_tell" and (self.step.on_cannot_tell == "keep_and_page" or case.taken_by):
             return await self._keep(f"{self.step.step.lever} cannot be proven: {effect.why}")
-        return await self._undo(latest, None, effect.why)
+        return await self._undo(latest, None, effect)
 
-    async def _keep(self, why: str) -> StepEnd:
-        """The change stays, not proven Better: a person has been told and owns it."""
-        await self.moves.release(self.step, self.record, applied=True)
+    async def _keep(self, why: str, bad: str = "") -> StepEnd:
+        """The change stays, not proven Better: a person has been told and owns it. `bad`: and it did harm."""
+        await self.moves.release(self.step, self.record, applied=True, bad=bad)
         self.case.record.owner = await self.case.page_people(f"{self.step.id}/kept", "A change stands unproven", why)
         return "kept"
 
@@ -388,13 +436,14 @@ class StepRun:
         await self.moves.release_uncertain(self.step, change)
         return "uncertain"
 
-    async def _undo(self, receipt: Receipt, before: Receipt | None, why: str) -> StepEnd:
+    async def _undo(self, receipt: Receipt, before: Receipt | None, effect: Effect) -> StepEnd:
         """Takes the last increment back, or the whole step where one bad part condemns it. What cannot be taken back is
         told to people."""
         self.case.show("undoing")
-        lever = self.step.step.lever
+        lever, why = self.step.step.lever, effect.why
+        bad = f"{lever}: {why}" if effect.outcome == "worse" else ""
         if kind(self.step.step) is Kind.IRREVERSIBLE:
-            return await self._keep(f"{lever} did not help ({why}) and cannot be taken back")
+            return await self._keep(f"{lever} did not help ({why}) and cannot be taken back", bad)
         ends = {receipt.id: "undone"}
         if takes_back_whole(self.step.step) and self.record.standing is not None:
             receipt, before = self.record.standing, None
@@ -404,17 +453,21 @@ class StepRun:
             if result is not None and result.permit is not None and result.change is not None:
                 acted = await self.moves.apply(self.step, result.change, result.permit, {**ends, "self": "undone"})
                 if acted.receipt is not None and acted.whole:
-                    return await self._undone(acted.receipt, before)
+                    return await self._undone(acted.receipt, before, bad)
                 if acted.receipt is not None:
                     self.record.receipts.append(acted.receipt)
             if result is not None and result.complete and result.verdict.outcome == "allow":
-                return await self._undone(None, before)  # somebody has put it back already, or nothing of it can be
+                return await self._undone(
+                    None, before, bad
+                )  # somebody has put it back already, or nothing of it can be
             if result is not None and result.verdict.outcome == "deny" and not result.verdict.may_pass:
                 break
             await workflow.sleep(1, summary="Undo is tried again")
-        return await self._keep(f"{lever} did not help ({why}) and could not be undone")
+        return await self._keep(
+            f"{lever} did not help ({why}) and could not be undone", bad or f"{lever} could not be undone"
+        )
 
-    async def _undone(self, receipt: Receipt | None, before: Receipt | None) -> StepEnd:
+    async def _undone(self, receipt: Receipt | None, before: Receipt | None, bad: str) -> StepEnd:
         """Taken back. A version that was rolled back is looked at again: the one before may be bad itself."""
         if receipt is not None:
             self.record.receipts.append(receipt)
@@ -424,7 +477,7 @@ class StepRun:
             effect = await self._way_back(receipt)
             self.record.effects.append(effect)
             self.case.note(f"effect of the way back: {effect.outcome}", effect.why)
-        await self.moves.release(self.step, self.record, applied=True, ineffective=before is None)
+        await self.moves.release(self.step, self.record, applied=True, ineffective=before is None, bad=bad)
         if effect is not None and effect.outcome == "worse":
             self.case.record.owner = await self.case.page_people(
                 f"{self.step.id}/way-back", "The version before is bad as well: nothing more is rolled", effect.why

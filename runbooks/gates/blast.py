@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from runbooks.change import Change
 from runbooks.facts import Facts, StandingReceipt, Unknown
 from runbooks.gates.question import Question, named, say, unknown
+from runbooks.guard_book import over_budget
 from runbooks.plan import GateVerdict
 
 
@@ -24,6 +25,9 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
             "deny",
             f"{f.guard.value.acts_last_hour} acts in the last hour; the limit is {limits.max_acts_per_hour}",
         )
+    over = over_budget(f.guard.value.spent, blast, q.policy.domain)
+    if over:
+        return say("G2", "deny", over)
     for pool, count in blast.endpoints_down.items():
         found = q.fleet.pool(pool)
         if found is None:
@@ -49,9 +53,9 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
                 "deny",
                 f"{down} replicas of {pool} would be down; the limit is {limits.max_endpoints_down}{named(standing)}",
             )
-    over = _nodes_and_gpus(q, q.change, standing)
-    if over is not None:
-        return over
+    taken = _nodes_and_gpus(q, q.change, standing)
+    if taken is not None:
+        return taken
     for route, share in blast.share_moved.items():
         total = share + sum(s.share_moved.get(route, 0.0) for s in standing)
         if share > limits.largest_increment + 1e-9:

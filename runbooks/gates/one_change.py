@@ -19,8 +19,9 @@ def g4_one_change(q: Question, f: Facts) -> GateVerdict:
     until = f.now + timedelta(seconds=q.policy.timing.hold_s)
     if view.dirty is not None:
         return say("G4", "hold", f"the domain is dirty: {view.dirty}", until)
-    if view.halted is not None and q.purpose == "act":
-        return say("G4", "hold", view.halted, until)
+    stopped = view.halted or view.breaker
+    if stopped is not None and q.purpose == "act":
+        return say("G4", "hold", stopped, until)
     if view.holder not in (None, q.workflow_id):
         return say("G4", "allow", f"held by {view.holder}: the Guard will queue this step")
     return say("G4", "allow", "the domain is free")

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal
 
-from runbooks.base import Model
+from pydantic import Field
+
+from runbooks.base import Model, Seconds, Time
 from runbooks.change import CannotPlan, Change, NothingToDo
 from runbooks.detection import Target
 from runbooks.facts import Facts, PoolState, StandingReceipt, Unknown
@@ -23,8 +25,11 @@ class Question(Model):
     failure_class: str
     target: Target
     workflow_id: str
+    increment: int = 0
     purpose: Literal["act", "undo", "restore"]
     alert_age_s: float | None = None
+    planned_at: Time
+    waited_s: Seconds = Field(default=0.0, description="How long this step has been held or queued by now.")
     policy: Policy
     fleet: Fleet
 
@@ -62,6 +67,14 @@ def pool_of(q: Question, f: Facts, gate: str, name: str) -> PoolState | GateVerd
     if state is None:
         return unknown(q, gate, f"the state of pool {name}", Unknown(why="it was not measured"))
     return state
+
+
+def allowed_by_people(q: Question, f: Facts) -> bool:
+    """True when named, verified people have approved exactly this plan, and their leave has not ended."""
+    a = f.approval
+    if a is None or not a.verified or not a.approvers:
+        return False
+    return a.digest == q.step.envelope.digest and a.expires_at > f.now
 
 
 def named(standing: Sequence[StandingReceipt]) -> str:

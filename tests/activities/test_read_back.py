@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 from activities.acts import ClusterActivities
 from activities.adapters.sql import SqlJournal
 from runbooks.change import GONE, Change, Permit, boot_key, cordon_key
+from runbooks.facts import GuardView
 from runbooks.levers import RebootNode
 from runbooks.plan import ApplyRequest, PlannedStep, ReadBackRequest
 from runbooks.policy import Policy
@@ -22,6 +23,14 @@ from tests.adapters.test_cluster_contract import change, permit
 from tests.adapters.test_simulated_cluster import BEGIN, Time, simulated
 
 NODE = "n-0"
+
+
+class Free:
+    """Nobody has halted anything."""
+
+    async def view(self, domain: str) -> GuardView:
+        """See Stops."""
+        return GuardView(domain=domain)
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ async def test_a_reboot_that_was_ordered_and_does_not_show_yet_is_not_called_not
     if begun:
         await cluster.enter(order, {})
 
-    back = await ClusterActivities(cluster, journal).read_back(
+    back = await ClusterActivities(cluster, journal, Free()).read_back(
         ReadBackRequest(apply=asked(wanted, order), failed=failed)
     )
 
@@ -76,7 +85,7 @@ async def test_a_late_attempt_that_is_fenced_does_not_take_away_the_receipt_of_w
     cluster, key = simulated(Time()), cordon_key(NODE)
     wanted = change({key: "off"}, {key: "on"})
     req = asked(wanted, by(wanted, 1))
-    acts = ClusterActivities(cluster, journal)
+    acts = ClusterActivities(cluster, journal, Free())
     read = cluster.read
 
     async def meanwhile(domain: str):  # type: ignore[no-untyped-def]

@@ -22,7 +22,7 @@ from temporalio.client import Client, WorkflowHandle
 
 from activities.adapters.sql import SqlJournal
 from runbooks.detection import Detection, Target
-from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from tests import lab as labs
 from tests.crash import worker_process
 from tests.crash.cases import Story
@@ -202,6 +202,7 @@ def _fleet(lab: labs.Lab, cluster: str, number: int) -> Fleet:
             )
             for pool, names in shared.items()
         ),
+        controls=outside(cluster),
     )
 
 

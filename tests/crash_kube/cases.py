@@ -14,6 +14,7 @@ from runbooks.library import Library, load_library
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
 from runbooks.schema import Criterion, RestoreRule, Runbook, StepSpec, Verify
 from tests.kube.cluster import PoolSpec
+from tests.unbounded import UNBOUNDED
 
 SERVES = Criterion(indicator="replicas_serving", above=1.0)
 ROLLED = Criterion(indicator="rolled_out", above=1.0)
@@ -195,5 +196,6 @@ def policy() -> Policy:
         default=ClassPolicy(mode="auto"),
         levers={story.lever: loose for story in STORIES},
         min_answering=0.34,
+        domain=UNBOUNDED,
         timing=Timing(scrape_period_s=5.0, permit_ttl_s=10.0, settle_s=0.2, hold_s=0.5, hold_limit_s=180, linger_s=0),
     )

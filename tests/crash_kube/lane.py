@@ -20,7 +20,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 
 from runbooks.detection import Detection, Target
-from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload
+from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload, outside
 from tests import lab as labs
 from tests.crash.watched import Watched
 from tests.crash.worker_process import End
@@ -204,7 +204,12 @@ def _fleet(cluster: Cluster, story: Story) -> Fleet:
     )
     names = tuple(p.name for p in pools)
     nodes = tuple(Node(name=n, cluster=cluster.name, pools=names, gpus=g) for n, g in cluster.nodes.items())
-    return Fleet(routes=(Route(name="chat", pools=names, tiers=("batch",)),), pools=pools, nodes=nodes)
+    return Fleet(
+        routes=(Route(name="chat", pools=names, tiers=("batch",)),),
+        pools=pools,
+        nodes=nodes,
+        controls=outside(cluster.name),
+    )
 
 
 @asynccontextmanager

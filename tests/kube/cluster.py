@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from tests.kube import manifests
 from tests.kube.addresses import Range
 from tests.kube.control_plane import ControlPlane
@@ -146,7 +146,11 @@ class Cluster:
             )
             for p in self.pools
         )
-        return Fleet(routes=(Route(name=route, pools=tuple(p.name for p in pools), tiers=tiers),), pools=pools)
+        return Fleet(
+            routes=(Route(name=route, pools=tuple(p.name for p in pools), tiers=tiers),),
+            pools=pools,
+            controls=outside(self.name),
+        )
 
     @contextlib.contextmanager
     def edge(self, fleet: Fleet | None = None) -> Iterator[Edge]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from runbooks.cluster import ClusterState, NodeState, PodState, Revision, WorkloadState
 from runbooks.facts import Settings
-from runbooks.fleet import Dependency, Endpoint, Fleet, Node, Pool, Route, Workload
+from runbooks.fleet import Dependency, Endpoint, Fleet, Node, Pool, Route, Workload, outside
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -35,6 +35,7 @@ FLEET = Fleet(
         Node(name="n2", cluster="west", pools=("big",), gpus=4),
     ),
     dependencies=(Dependency(name="registry", headroom="registry_room"),),
+    controls=outside("west"),
 )
 """Three replicas of `big` (90 tokens/s) and one of `small` (30): three quarters and one quarter of the route."""
 

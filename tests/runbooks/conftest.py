@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from runbooks.detection import Detection, Severity, Target
-from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from runbooks.library import Library, load_library, load_policy
 from runbooks.policy import Policy
 
@@ -40,6 +40,7 @@ def fleet() -> Fleet:
     return Fleet(
         routes=(Route(name="chat", pools=("pool-a", "pool-b"), tiers=("batch", "interactive")),),
         pools=(pool("pool-a", "west"), pool("pool-b", "east"), pool("lonely", "west")),
+        controls=outside("east", "west"),
     )
 
 

@@ -13,6 +13,7 @@ from runbooks.change import Blast
 from runbooks.detection import Target
 from runbooks.facts import StandingReceipt
 from runbooks.guard import AcquireRequest, Answer, GuardState, Release
+from tests.unbounded import UNBOUNDED
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 CASES = ("w1", "w2", "w3", "w4")
@@ -25,7 +26,7 @@ def ask(who: str = "w1", attempt: int = 1, **more: Any) -> AcquireRequest:
         "target": Target(cluster="lab", service="chat", endpoint=f"{who}:1"), "increment": 0, "attempt": attempt,
         "purpose": "act", "lever": "isolate_endpoint", "change_digest": "d", "blast": Blast(), "facts_oldest_at": NOW,
         "seen_epoch": 0, "priority": 5, "settle_s": 1.0, "permit_ttl_s": 5.0, "max_acts_per_hour": 1000,
-        "attempts": 1000, "cooldown_s": 3600.0,
+        "attempts": 1000, "cooldown_s": 3600.0, "ineffective_s": 3600.0, "failure_class": "engine.hang", "limits": UNBOUNDED,
     }  # fmt: skip
     return AcquireRequest.model_validate({**base, **more})
 
@@ -148,7 +149,7 @@ def test_attempts_acts_per_hour_and_what_did_not_help_are_refused_but_never_an_u
     guard.release(back("w1"))
     assert "was tried 1 times" in guard.acquire(ask("w1", attempt=2, attempts=1), NOW).why
     assert "(G2)" in guard.acquire(ask("w2", max_acts_per_hour=1), NOW).why
-    guard.release(back("w1", ineffective="isolate_endpoint|" + ask("w1").target.id))
+    guard.release(back("w1", ineffective=ask("w1").remedy))
     assert "did not help" in guard.acquire(ask("w1", attempt=3), NOW).why
     assert guard.acquire(ask("w1", attempt=4, max_acts_per_hour=0, attempts=1, purpose="undo"), NOW).kind == "permit"
 

@@ -50,7 +50,7 @@ def test_a_hang_isolates_the_endpoint(planned: Callable[..., Plan], detect: Dete
     assert (step.envelope.largest_share, step.envelope.largest_endpoints) == (0.0, 1)
     assert step.envelope.step_id == step.id
     assert made.runbook.startswith("engine_hang.yaml@")
-    assert made.policy == policy.digest
+    assert made.policy == policy.ref
     assert "rule hang-real-generations (95%); the fault began 30 s before" in made.why
     assert isinstance(made.steps[-1].step, Page)
 

@@ -11,7 +11,7 @@ import pytest
 from runbooks.change import Blast, Change
 from runbooks.detection import Target
 from runbooks.effects import patient, worse_in_the_end
-from runbooks.facts import Facts, FaultNow, GuardView, Known, StandingReceipt, Unknown
+from runbooks.facts import ControlNow, Facts, FaultNow, GuardView, Known, StandingReceipt, Unknown
 from runbooks.gates.question import Question
 from runbooks.levers import IncreaseCapacity, RolloutHotfix, Step
 from runbooks.plan import IndicatorQuery, PlannedStep, Sample
@@ -54,12 +54,13 @@ def outcomes(
     change = Change(before={"image/small": "a"}, after={"image/small": "b"}, blast=Blast(), last=True)
     question = Question(
         step=planned, change=change, failure_class="engine.bad_output", target=Target(cluster="west", service="big"),
-        workflow_id=CASE, purpose=purpose, policy=policy, fleet=c.FLEET,
+        workflow_id=CASE, purpose=purpose, planned_at=c.NOW, policy=policy, fleet=c.FLEET,
     )  # fmt: skip
     facts = Facts(
         now=c.NOW, evidence_at=known(c.NOW - timedelta(hours=1)), fault=known(FaultNow(holds=False, detail="it is well")),
         before=known({"image/small": "a"}), pools=Unknown(why="not asked"), verifier=known({"rolled_out": 1.0}),
         guard=known(GuardView(domain="west", standing=standing)), skew_s=known(0.0),
+        control=known(ControlNow(kind="cluster", answered_in_s=0.1)),
     )  # fmt: skip
     return {g.gate: g.outcome for g in judge(question, facts).gates if g.gate in ("G1", "G16")}
 

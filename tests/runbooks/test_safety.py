@@ -10,8 +10,8 @@ import pytest
 from runbooks.base import Model
 from runbooks.change import Blast, CannotPlan, Change, NothingToDo
 from runbooks.detection import Target
-from runbooks.facts import Approval, Facts, FaultNow, GuardView, Known, PoolState, StandingReceipt, Unknown
-from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from runbooks.facts import Approval, ControlNow, Facts, FaultNow, GuardView, Known, PoolState, StandingReceipt, Unknown
+from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from runbooks.gates.question import Question
 from runbooks.levers import IsolateEndpoint
 from runbooks.plan import Envelope, IndicatorQuery, PlannedStep
@@ -48,6 +48,7 @@ def facts(**more: Any) -> Facts:
         "guard": known(GuardView(domain="lab")),
         "verifier": known({"route_generation": 1.0}),
         "skew_s": known(0.0),
+        "control": known(ControlNow(kind="traffic", answered_in_s=0.1)),
     }
     return Facts(**{**base, **more})
 
@@ -75,6 +76,7 @@ FLEET = Fleet(
         )
         for p in ("pool-a", "pool-b")
     ),
+    controls=outside("lab"),
 )  # fmt: skip
 
 
@@ -100,7 +102,7 @@ def question(**more: Any) -> Question:
     """May the sick endpoint be isolated?"""
     base: dict[str, Any] = {
         "step": STEP, "change": change(), "failure_class": "engine.hang", "workflow_id": "me", "purpose": "act",
-        "target": Target(cluster="lab", service="pool-a", endpoint=SICK), "alert_age_s": 1.0,
+        "target": Target(cluster="lab", service="pool-a", endpoint=SICK), "alert_age_s": 1.0, "planned_at": NOW - timedelta(seconds=1),
         "policy": policy(), "fleet": FLEET,
     }  # fmt: skip
     return Question(**{**base, **more})

@@ -9,7 +9,18 @@ import pytest
 
 from runbooks.change import Blast, Change
 from runbooks.detection import Target
-from runbooks.facts import Approval, Facts, FaultNow, GuardView, Known, PoolState, Rejoin, StandingReceipt, Unknown
+from runbooks.facts import (
+    Approval,
+    ControlNow,
+    Facts,
+    FaultNow,
+    GuardView,
+    Known,
+    PoolState,
+    Rejoin,
+    StandingReceipt,
+    Unknown,
+)
 from runbooks.gates.proof import REJOIN_FOR_S
 from runbooks.gates.question import Question
 from runbooks.levers import (
@@ -79,7 +90,7 @@ def ask(step: ClusterStep | NodeStep, blast: dict[str, Any], rules: Policy | Non
     change = Change(before={"cordon/n1": "off"}, after={"cordon/n1": "on"}, blast=Blast(**blast), last=True)
     base: dict[str, Any] = {
         "step": planned(step, rules), "change": change, "failure_class": "infra.node_down", "workflow_id": "me",
-        "purpose": "act", "target": N1, "alert_age_s": 1.0, "policy": rules, "fleet": c.FLEET,
+        "purpose": "act", "target": N1, "planned_at": c.NOW, "alert_age_s": 1.0, "policy": rules, "fleet": c.FLEET,
     }  # fmt: skip
     return Question(**{**base, **more})
 
@@ -91,7 +102,7 @@ def facts(**more: Any) -> Facts:
         "fault": known(FaultNow(holds=True, detail="node_ready is 0")), "before": known({"cordon/n1": "off"}),
         "pools": known({"big": pool("big"), "small": pool("small", 1, 5.0, 1)}), "guard": known(GuardView(domain="west")),
         "verifier": known({"route_generation": None}), "skew_s": known(0.0), "cluster": known(c.state()),
-        "dependencies": known({"registry": 5.0}),
+        "dependencies": known({"registry": 5.0}), "control": known(ControlNow(kind="cluster", answered_in_s=0.1)),
     }  # fmt: skip
     return Facts(**{**base, **more})
 

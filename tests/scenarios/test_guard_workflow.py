@@ -17,6 +17,7 @@ from runbooks.detection import Target, guard_id
 from runbooks.guard import AcquireRequest, Answer, Release
 from tests import lab as labs
 from tests.scenarios.hostile import Handle, clean, ended, hang, measured, raw_signal
+from tests.unbounded import UNBOUNDED
 
 
 def guard(lab: labs.Lab) -> Handle:
@@ -46,7 +47,8 @@ def question(attempt: int, **more: Any) -> AcquireRequest:
         "target": Target(cluster=labs.CLUSTER, service="x"), "step_id": "1", "increment": 0, "attempt": attempt,
         "purpose": "undo", "lever": "isolate_endpoint", "change_digest": "d", "blast": Blast(),
         "facts_oldest_at": datetime.now(UTC), "seen_epoch": 0, "priority": 0, "settle_s": 0.0, "permit_ttl_s": 5.0,
-        "max_acts_per_hour": 1000, "attempts": 1000, "cooldown_s": 0.0,
+        "max_acts_per_hour": 1000, "attempts": 1000, "cooldown_s": 0.0, "ineffective_s": 3600.0,
+        "failure_class": "engine.hang", "limits": UNBOUNDED,
     }  # fmt: skip
     return AcquireRequest.model_validate({**base, **more})
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import httpx
 
-from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from worker.demo.processes import Child, ChildFailed, ProcessTree, free_ports
 from worker.errors import OperatorError
 
@@ -215,6 +215,7 @@ def fleet_of(pools: dict[str, list[str]], tokens_per_second: float, dialect: Lit
             )
             for name, addresses in pools.items()
         ),
+        controls=outside(CLUSTER),  # Envoy runs beside the engines and needs none of them
     )
 
 

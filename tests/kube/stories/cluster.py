@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from activities.adapters.kube_try import POOL
-from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload
+from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload, outside
 from tests.kube.cluster import Cluster
 
 ROLES = Path(__file__).parents[3] / "docs" / "rbac"
@@ -46,7 +46,12 @@ class StoryCluster(Cluster):
             for p in self.pools
         )
         nodes = tuple(Node(name=n, cluster=self.name, pools=names, gpus=g) for n, g in self.nodes.items())
-        return Fleet(routes=(Route(name="chat", pools=names, tiers=self.tiers),), pools=pools, nodes=nodes)
+        return Fleet(
+            routes=(Route(name="chat", pools=names, tiers=self.tiers),),
+            pools=pools,
+            nodes=nodes,
+            controls=outside(self.name),
+        )
 
     def grant(self, *roles: str) -> None:
         """The manifests of docs/rbac as shipped, but for the namespace of the pools. The fence comes first."""
