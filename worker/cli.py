@@ -24,6 +24,7 @@ COMMANDS = {
     "resume": "halt",
     "intake": "intake",
     "worker": "worker",
+    "watch": "watch",
     "detect": "detect",
     "undo": "undo",
     "settle": "undo",

@@ -64,6 +64,12 @@ class TemporalSettings(_Part):
         description="Start workflows eagerly: only where worker and intake share a process and are unversioned.",
     )
 
+    metrics_bind: str | None = Field(
+        default=None,
+        pattern=r"^[^\s/]+:\d{1,5}$",
+        description="`interlock worker` serves the SDK's own metrics there for Prometheus, e.g. 127.0.0.1:9465.",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> TemporalSettings:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
@@ -127,6 +133,18 @@ class PeopleSettings(_Part):
     def configured(self) -> bool:
         """True when people can be verified at all."""
         return self.jwks_file is not None or self.jwks_url is not None
+
+
+class WatchSettings(_Part):
+    """`interlock watch`: what it looks at, and where Prometheus finds what it saw."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9464, ge=0, le=65535)
+    every_s: float = Field(default=15.0, gt=0, le=60, description="Time between two rounds, seconds.")
+    rpc_timeout_s: float = Field(default=4.0, gt=0, le=30, description="One question, retries included.")
+    intake_urls: tuple[str, ...] = Field(
+        default=(), description="Base URLs of the intakes, one each: whether they are ready is asked."
+    )
 
 
 class EnvoySettings(_Part):
@@ -203,6 +221,7 @@ class Settings(BaseSettings):
     temporal: TemporalSettings = TemporalSettings()
     intake: IntakeSettings = IntakeSettings()
     people: PeopleSettings = PeopleSettings()
+    watch: WatchSettings = WatchSettings()
     envoy: EnvoySettings = EnvoySettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     node: NodeSettings = NodeSettings()

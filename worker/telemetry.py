@@ -12,6 +12,10 @@ true length and their parent, and replay ends none twice. Its price: the process
 | interlock.verdicts | counter | gate, outcome | one per gate and check |
 | interlock.cases | counter | class, outcome | one per closed case |
 | interlock.intake.alerts | counter | result | one per alert: started, signalled, repeat, nothing_open, bad, away |
+
+What `interlock watch` measures is in `WATCHED`, below. It goes out as Prometheus text (worker/watchman_text.py) and not
+through the meter: the SDK keeps every set of attributes for ever and from the 2,000th on adds up what it should not, and
+cases come and go. docs/alerts/ has the rules over it.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
@@ -37,6 +42,42 @@ from temporalio.contrib.opentelemetry import OpenTelemetryPlugin, ReplaySafeTrac
 _lock = threading.Lock()
 _W3C = TraceContextTextMapPropagator()
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+
+
+WATCHED: Mapping[str, tuple[Literal["gauge", "counter"], str]] = {
+    "interlock_guard_answering": (
+        "gauge",
+        "1: the Guard of the domain runs and answered. 0: it did not, so nothing moves.",
+    ),
+    "interlock_guard_answer_seconds": ("gauge", "How long the Guard took to answer."),
+    "interlock_guard_task_attempt": (
+        "gauge",
+        "Attempt of the Guard's pending workflow task; 0: none. Over 1: tasks fail.",
+    ),
+    "interlock_guard_task_age_seconds": ("gauge", "How long the Guard's pending workflow task has waited; 0: none."),
+    "interlock_guard_halted": ("gauge", "1: people halted the domain."),
+    "interlock_guard_halted_seconds": ("gauge", "How long it has been halted; absent while it is not."),
+    "interlock_guard_breaker": ("gauge", "1: the breaker has tripped; only a person resets it."),
+    "interlock_guard_dirty": ("gauge", "1: a holder died without release, and what it left is not settled."),
+    "interlock_guard_queue": ("gauge", "Cases that wait for the domain."),
+    "interlock_guard_held_seconds": ("gauge", "How long the domain has been held; 0 while it is free."),
+    "interlock_cases_open": ("gauge", "Open cases, by state. starting: it has not said anything yet."),
+    "interlock_cases_state_seconds": ("gauge", "Longest time that an open case has been in this state."),
+    "interlock_cases_not_answering": ("gauge", "Cases waiting for an approval that did not answer when asked."),
+    "interlock_cases_unread": ("gauge", "Cases that were too many to be looked at this round."),
+    "interlock_approval_seconds_left": ("gauge", "Until the approval that this case waits for expires."),
+    "interlock_intake_ready": (
+        "gauge",
+        "1: this intake takes alerts. 0: it does not answer, or Temporal does not answer it.",
+    ),
+    "interlock_watch_last_good_round_timestamp_seconds": (
+        "gauge",
+        "When a round last read all that it had to (Unix time).",
+    ),
+    "interlock_watch_rounds_total": ("counter", "Rounds made since the watch started."),
+    "interlock_watch_rounds_failed_total": ("counter", "Rounds in which the open cases could not be read."),
+}
+"""Metric of `interlock watch` → kind, and what it says. What could not be measured is absent, never 0."""
 
 
 class _Evicted(logging.Filter):

@@ -10,10 +10,11 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client, Interceptor, Plugin
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from worker.errors import OperatorError
-from worker.settings import TemporalSettings
+from worker.settings import BadSettings, TemporalSettings
 
 SEARCH_ATTRIBUTES = ("InterlockClass", "InterlockState", "InterlockService", "InterlockLever")
 """All of type Keyword. A workflow that upserts one that does not exist fails its tasks until it does."""
@@ -35,10 +36,11 @@ async def connect(
     plugins: Sequence[Plugin] = (),
     interceptors: Sequence[Interceptor] = (),
     lazy: bool = False,
+    runtime: Runtime | None = None,
 ) -> Client:
     """A client with pydantic payloads. `lazy` connects at the first call: the intake must start while Temporal is away.
 
-    TemporalAway when it cannot be reached now.
+    TemporalAway when it cannot be reached now. `runtime`: the SDK's part that counts, see `metrics_runtime`.
     """
     key = settings.key()
     try:
@@ -51,9 +53,27 @@ async def connect(
             plugins=list(plugins),
             interceptors=list(interceptors),
             lazy=lazy,
+            runtime=runtime,
         )
     except RuntimeError as error:  # what the SDK raises when the first connection fails
         raise TemporalAway(f"Temporal does not answer at {settings.address}: {_short(error)}") from error
+
+
+def metrics_runtime(settings: TemporalSettings) -> Runtime | None:
+    """A runtime that serves the SDK's own metrics for Prometheus, failed workflow tasks among them; None when no address
+    is set. One a process. BadSettings when the address cannot be listened on."""
+    if settings.metrics_bind is None:
+        return None
+    # The names that docs/alerts/interlock.rules.yaml uses depend on these three.
+    prometheus = PrometheusConfig(
+        settings.metrics_bind, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+    )
+    try:
+        return Runtime(telemetry=TelemetryConfig(metrics=prometheus))
+    except (RuntimeError, ValueError) as error:
+        raise BadSettings(
+            f"INTERLOCK_TEMPORAL__METRICS_BIND: {settings.metrics_bind} cannot be listened on: {_short(error)}"
+        ) from error
 
 
 def _tls(settings: TemporalSettings) -> bool | TLSConfig:

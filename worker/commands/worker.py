@@ -20,7 +20,7 @@ from worker.parts import parts_of
 from worker.plugin import interlock_plugin
 from worker.settings import BadSettings, Settings, load
 from worker.telemetry import setup
-from worker.temporal import connect, register_search_attributes
+from worker.temporal import connect, metrics_runtime, register_search_attributes
 from worker.wiring import running_node_worker, running_worker
 
 app = typer.Typer()
@@ -58,7 +58,11 @@ async def _run(settings: Settings, node: str, bmc: bool) -> None:
         fleet = fleet_of(settings)  # files first: a mistake in one is not hidden by a server that is away
         clusters = await stack.enter_async_context(clusters_of(settings.kubernetes, fleet))
         notify = await stack.enter_async_context(notify_of(settings))
-        client = await connect(settings.temporal, plugins=[telemetry.plugin, interlock_plugin()])
+        client = await connect(
+            settings.temporal,
+            plugins=[telemetry.plugin, interlock_plugin()],
+            runtime=metrics_runtime(settings.temporal),
+        )
         await register_search_attributes(client)
         journal = SqlJournal(settings.journal_url)
         stack.callback(journal.dispose)
@@ -83,7 +87,9 @@ async def _node_worker(settings: Settings, name: str, bmc: bool) -> AsyncIterato
             raise BadSettings(f"INTERLOCK_KUBERNETES__KUBECONFIGS has no {node.cluster}: the node's own cluster")
         api = clusters.apis[node.cluster]
         actuator = await stack.enter_async_context(actuator_of(settings, fleet, node, api, bmc))
-        client = await connect(settings.temporal, plugins=[interlock_plugin()])
+        client = await connect(
+            settings.temporal, plugins=[interlock_plugin()], runtime=metrics_runtime(settings.temporal)
+        )
         journal = SqlJournal(settings.journal_url)
         stack.callback(journal.dispose)
         await stack.enter_async_context(running_node_worker(client, name, actuator, journal))

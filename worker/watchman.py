@@ -1,0 +1,214 @@
+"""Who watches Interlock: every few seconds it asks each Guard and the open cases, and keeps what it saw for Prometheus.
+
+It changes nothing, starts nothing, and runs as a process of its own (`interlock watch`), so that it is there when a
+worker is not. A measurement that could not be made is absent, or says so; it never stays at its last value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import httpx
+from temporalio.client import Client
+
+from runbooks.record import State
+from worker.settings import WatchSettings
+from worker.watchman_ask import STARTING, Approval, Asker, CaseSeen, GuardSeen, NoAnswer, intake_ready, moment
+from worker.watchman_text import Reading
+
+log = logging.getLogger("interlock.watch")
+MOST_CASES = 1000
+"""Open cases that are listed in one round."""
+MOST_ASKED = 50
+"""Cases that are asked what they wait for in one round, the oldest first: each answer costs a worker some work."""
+AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one round saw. `cases` is None when they could not be read."""
+
+    at: float
+    """Monotonic, seconds."""
+    guards: tuple[GuardSeen, ...]
+    intakes: dict[str, bool]
+    cases: tuple[CaseSeen, ...] | None = None
+    approvals: tuple[Approval, ...] = ()
+    silent: int = 0
+    unread: int = 0
+
+
+class Watchman:
+    """`domains` come from the fleet file: a Guard that is not there must be missed, and no search would find it."""
+
+    def __init__(
+        self,
+        client: Client,
+        http: httpx.AsyncClient,
+        domains: Sequence[str],
+        settings: WatchSettings,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._ask = Asker(client, settings.rpc_timeout_s)
+        self._http = http
+        self._domains = tuple(domains)
+        self._settings = settings
+        self._clock = clock
+        self._seen: Seen | None = None
+        self._since: dict[tuple[str, str], tuple[str, datetime]] = {}
+        self._why: dict[str, str] = {}
+        self._good_at: datetime | None = None
+        self.rounds = 0
+        self.failed = 0
+
+    @property
+    def stale_after_s(self) -> float:
+        """What was seen is not shown any longer than this."""
+        return 3 * self._settings.every_s + 10 * self._settings.rpc_timeout_s
+
+    async def run(self) -> None:
+        """Until cancelled. An error that nobody foresaw ends it, and with it the process: the dead man is noticed."""
+        while True:
+            await self.round()
+            await asyncio.sleep(self._settings.every_s)
+
+    async def round(self) -> None:
+        """Asks everybody once. The round counts as good when the open cases could be read; a Guard that does not answer
+        is a finding and not a failure."""
+        guards, ready, (cases, unlisted) = await asyncio.gather(
+            asyncio.gather(*(self._ask.guard(d) for d in self._domains)),
+            asyncio.gather(
+                *(intake_ready(self._http, u, self._settings.rpc_timeout_s) for u in self._settings.intake_urls)
+            ),
+            self._cases(),
+        )
+        waiting = sorted((c for c in cases or () if c.state == "waiting_approval"), key=lambda c: c.started_at)
+        approvals, silent = await self._approvals(waiting[:MOST_ASKED])
+        for guard in guards:
+            if guard.why != self._why.get(guard.domain, ""):
+                log.warning("the Guard of %s: %s", guard.domain, guard.why or "answers again")
+            self._why[guard.domain] = guard.why
+        self._seen = Seen(
+            at=time.monotonic(),
+            guards=tuple(guards),
+            intakes=dict(zip(self._settings.intake_urls, ready, strict=True)),
+            cases=cases,
+            approvals=approvals,
+            silent=silent,
+            unread=len(waiting[MOST_ASKED:]) + unlisted,
+        )
+        self.rounds += 1
+        if cases is None:
+            self.failed += 1
+        else:
+            self._good_at = self._clock()
+
+    async def _cases(self) -> tuple[tuple[CaseSeen, ...] | None, int]:
+        """Open cases, and at least how many more there are."""
+        try:
+            found = await self._ask.open_cases(MOST_CASES + 1)
+        except NoAnswer as error:
+            log.error("the open cases cannot be read: %s", error)
+            return None, 0
+        cases = tuple(found[:MOST_CASES])
+        now, had = self._clock(), self._since
+        self._since = {}
+        for case in cases:
+            key = (case.workflow_id, case.run_id)
+            before = had.get(key)
+            if (
+                before is None
+            ):  # perhaps it went there just now; but then a watch that restarts would excuse a stuck one
+                self._since[key] = (case.state, case.started_at)
+            else:
+                self._since[key] = before if before[0] == case.state else (case.state, now)
+        return cases, len(found) - len(cases)
+
+    async def _approvals(self, cases: Sequence[CaseSeen]) -> tuple[tuple[Approval, ...], int]:
+        """What they wait for, and how many did not answer."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(case: CaseSeen) -> Approval | NoAnswer | None:
+            async with gate:
+                try:
+                    return await self._ask.approval(case)
+                except NoAnswer as error:
+                    log.warning("%s does not answer: %s", case.workflow_id, error)
+                    return error
+
+        found = await asyncio.gather(*(one(c) for c in cases))
+        return tuple(a for a in found if isinstance(a, Approval)), len([a for a in found if isinstance(a, NoAnswer)])
+
+    def readings(self) -> list[Reading]:
+        """What is known now. Times count on between two rounds; what is too old is left out."""
+        found = [
+            Reading("interlock_watch_rounds_total", self.rounds),
+            Reading("interlock_watch_rounds_failed_total", self.failed),
+        ]
+        if self._good_at is not None:
+            found.append(Reading("interlock_watch_last_good_round_timestamp_seconds", self._good_at.timestamp()))
+        seen, now = self._seen, self._clock()
+        if seen is None or time.monotonic() - seen.at > self.stale_after_s:
+            return found
+        for guard in seen.guards:
+            found += _of_guard(guard, now)
+        found += [Reading("interlock_intake_ready", float(ok), {"intake": url}) for url, ok in seen.intakes.items()]
+        if seen.cases is not None:
+            found += self._of_cases(seen, seen.cases, now)
+        return found
+
+    def _of_cases(self, seen: Seen, cases: Sequence[CaseSeen], now: datetime) -> Iterator[Reading]:
+        counts = Counter(c.state for c in cases)
+        for state in dict.fromkeys((STARTING, *get_args(State), *counts)):
+            if state != "closed":
+                yield Reading("interlock_cases_open", counts[state], {"state": state})
+        longest: dict[str, float] = {}
+        for state, since in self._since.values():
+            longest[state] = max(longest.get(state, 0.0), (now - since).total_seconds())
+        for state, seconds in longest.items():
+            yield Reading("interlock_cases_state_seconds", seconds, {"state": state})
+        yield Reading("interlock_cases_not_answering", seen.silent)
+        yield Reading("interlock_cases_unread", seen.unread)
+        for one in seen.approvals:
+            left = (one.expires_at - now).total_seconds()
+            yield Reading("interlock_approval_seconds_left", left, {"case": one.case, "group": one.group})
+
+
+def _of_guard(guard: GuardSeen, now: datetime) -> Iterator[Reading]:
+    """Its gauges. Of one that did not answer, only that and what the server knows."""
+    labels = {"domain": guard.domain}
+
+    def reading(name: str, value: float) -> Reading:
+        return Reading(f"interlock_guard_{name}", value, labels)
+
+    yield reading("answering", float(not guard.why))
+    if guard.task is not None:
+        attempt, since = guard.task
+        yield reading("task_attempt", attempt)
+        yield reading("task_age_seconds", 0.0 if since is None else max((now - since).total_seconds(), 0.0))
+    if guard.answer_s is not None:
+        yield reading("answer_seconds", guard.answer_s)
+    view = guard.view
+    for name in ("halted", "breaker", "dirty"):
+        if name in view:  # a Guard of another release may not know it: then it is not known, and not 0
+            yield reading(name, float(view[name] is not None))
+    yield from (reading(n, v) for n, v in (("queue", _number(view.get("queue"))),) if v is not None)
+    halted = moment(view.get("halted_since"))
+    if view.get("halted") is not None and halted is not None:
+        yield reading("halted_seconds", (now - halted).total_seconds())
+    held = moment(view.get("held_since"))
+    if held is not None:
+        yield reading("held_seconds", (now - held).total_seconds())
+    elif "holder" in view and view["holder"] is None:
+        yield reading("held_seconds", 0.0)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
