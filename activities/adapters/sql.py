@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine, Insert, Select, Update, create_engine, event, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
-from runbooks.redact import redacted
 from activities.adapters.sql_tables import cases, metadata, receipts
 from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt
+from runbooks.redact import redacted
 
 T = TypeVar("T")
+PAGE = 50
+"""Records read at once: one may be a megabyte."""
 INTENDED, STANDING, NOT_STANDING, ADOPTED = "intended", "standing", "not_standing", "adopted"
+
+
+class ClosedRow(NamedTuple):
+    """A row of the table of closed cases. `record` is its text, whatever somebody has made of it."""
+
+    case: str
+    workflow_id: str
+    record: str
 
 
 class SqlJournal:
@@ -131,6 +141,22 @@ class SqlJournal:
         """One case's record as JSON, or None."""
         found = await self._texts(select(cases.c.record).where(cases.c.case_id == case))
         return found[0] if found else None
+
+    async def closed(self, name: str | None = None) -> AsyncIterator[ClosedRow]:
+        """Rows of the closed cases, the first written first: all, or those of one case id or workflow id."""
+        query = (
+            select(cases.c.seq, cases.c.case_id, cases.c.workflow_id, cases.c.record).order_by(cases.c.seq).limit(PAGE)
+        )
+        if name is not None:
+            query = query.where((cases.c.case_id == name) | (cases.c.workflow_id == name))
+        seq = -1
+        while rows := await self._rows(query.where(cases.c.seq > seq)):
+            for row in rows:
+                yield ClosedRow(row.case_id, row.workflow_id, row.record)
+            seq = rows[-1].seq
+
+    async def _rows(self, query: Select[Any]) -> list[Any]:
+        return await self._run(lambda connection: list(connection.execute(query)))
 
     def dispose(self) -> None:
         """Closes the connections. (`close` is the port's word for closing a case.)"""

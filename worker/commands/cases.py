@@ -1,14 +1,22 @@
-"""`interlock cases`: what is open, what was closed, and one case in full."""
+"""`interlock cases`: what is open, what was closed, one case in full, and whether closed records are what was written."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Annotated, Any, Literal
 
 import typer
 
-from worker.commands.client import call, case_path
+from worker.commands.client import Failed, call, case_path, fail
+from worker.settings import Settings, load
 
 app = typer.Typer(help="Open and closed cases.", invoke_without_command=True)
+WORDS = {"ok": "ok", "alone": "by itself", "no_chain": "no chain", "wrong": "WRONG"}
+ALONE = (
+    "{away}: each record was compared with itself only. Whoever edits a record and computes its chain anew is not found "
+    "like this."
+)
 
 
 @app.callback()
@@ -33,6 +41,83 @@ def list_cases() -> None:
 
 
 @app.command("show")
-def show(case: str = typer.Argument(help="The case's workflow id, remediate:…")) -> None:
+def show(
+    case: Annotated[str, typer.Argument(help="The case's workflow id, remediate:…, or the id of a closed case.")],
+    style: Annotated[
+        Literal["json", "markdown", "text"],
+        typer.Option("--format", help="markdown: to be pasted into a post-mortem. text: for this terminal."),
+    ] = "json",
+) -> None:
     """Everything that the case says of itself: what it waits for, the digest to approve, who may, until when."""
-    typer.echo(json.dumps(call("GET", case_path(case)), indent=2, ensure_ascii=False))
+    found = call("GET", case_path(case))
+    if style == "json":
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    typer.echo(_written(found, style), nl=False)
+
+
+def _written(found: dict[str, Any], style: Literal["markdown", "text"]) -> str:
+    # Imported here: the list of cases needs none of it, and is asked for in the middle of an incident.
+    from pydantic import ValidationError
+
+    from runbooks.record import CaseRecord
+    from runbooks.timeline import as_markdown, as_text
+
+    if "record" not in found:
+        raise fail(f"this case has no record yet: it is {found.get('state', 'in an unknown state')}")
+    try:
+        record = CaseRecord.model_validate(found["record"])
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise fail(f"its record is of another version ({where}): use --format json") from None
+    return as_markdown(record) if style == "markdown" else as_text(record)
+
+
+@app.command("verify")
+def verify(
+    case: Annotated[str | None, typer.Argument(help="Id of a closed case, or its workflow id.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every closed case, and those that are gone.")] = False,
+    strict: Annotated[
+        bool, typer.Option(help="Exit 1 as well for what nothing outside of the journal vouches for.")
+    ] = False,
+) -> None:
+    """Find what was changed in closed records: by their own chain, and by what Temporal has. Exit 1 when anything is wrong."""
+    if (case is None) != everything:
+        raise fail("name one case, or give --all")
+    counts = asyncio.run(_verify(load(), case))
+    if not counts:
+        raise fail(f"the journal has no closed case {case}" if case else "the journal has no closed case")
+    if counts.get("wrong") or (strict and set(counts) != {"ok"}):
+        raise Failed(1)
+
+
+async def _verify(settings: Settings, case: str | None) -> dict[str, int]:
+    """Prints a line per case; returns how many there are of each state."""
+    from activities.adapters.sql import SqlJournal
+    from worker.records import verify as checked
+    from worker.temporal import TemporalAway, connect
+    from worker.witness import Witness
+
+    try:
+        async with asyncio.timeout(10):
+            witness = Witness(await connect(settings.temporal))
+    except (TemporalAway, TimeoutError) as error:
+        witness = Witness(None, str(error) or f"Temporal does not answer at {settings.temporal.address}")
+    journal = SqlJournal(settings.journal_url)
+    counts: dict[str, int] = {}
+    try:
+        async for one in checked(journal, case, witness):
+            counts[one.state] = counts.get(one.state, 0) + 1
+            typer.echo(_line(f"{WORDS[one.state]:<10} {one.case}: {one.why}"))
+    finally:
+        journal.dispose()
+    if case is None and counts:
+        typer.echo(", ".join(f"{n} {WORDS[state]}" for state, n in counts.items()))
+    if witness.away:
+        typer.echo(_line(ALONE.format(away=witness.away)), err=True)
+    return counts
+
+
+def _line(text: str) -> str:
+    """An edited record may hold anything: one line of printable characters."""
+    return "".join(c if c.isprintable() else "?" for c in text)
