@@ -21,6 +21,7 @@ ENDS = {
     "adopted": "people own what stands",
     "refused_input": "input refused",
     "forwarded": "forwarded to another case",
+    "handed_over": "handed over to the case of its domain",
 }
 """An outcome in words; one that is not here reads well enough by its name."""
 STEP_ENDS = {
@@ -38,6 +39,7 @@ STEP_ENDS = {
     "observed": "only observed",
     "replan": "cut short by a new plan",
     "resolved": "not needed any more",
+    "aborted": "aborted by a person",
 }
 """How a step ended, in words."""
 
