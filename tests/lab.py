@@ -29,14 +29,17 @@ from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.sql import SqlJournal
 from activities.adapters.webhook import LogNotify
 from activities.errors import Refused
+from runbooks.claims import Action
 from runbooks.detection import Detection, Target, guard_id, summary_of
 from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from runbooks.library import Library, load_library
+from runbooks.people import Ordered
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
 from tests.ports import free_port as free_port
 from tests.unbounded import UNBOUNDED
 from worker.commands.undo import take_back
 from worker.edge import envoy_command, write_edge
+from worker.identity import Person, claim_for
 from worker.plugin import interlock_plugin
 from worker.temporal import register_search_attributes
 from worker.wiring import Parts, running_worker
@@ -258,6 +261,13 @@ class Lab:
         """The case's own word."""
         found: dict[str, Any] = await handle.query("status")
         return found
+
+    async def order(self, action: Action, domain: str = CLUSTER, who: str = "ana") -> Ordered:
+        """Resume or reset_breaker, as our API sends it for a verified person; what the Guard made of it."""
+        claim = claim_for(Person(who, ()), CLAIM_KEY, case=guard_id(domain), action=action, reason="test")
+        handle = self.client.get_workflow_handle(guard_id(domain))
+        ordered: Ordered = await handle.execute_update("order", claim, result_type=Ordered)
+        return ordered
 
     async def in_state(self, handle: WorkflowHandle[Any, Any], state: str, deadline_s: float = 30.0) -> dict[str, Any]:
         """Waits until the case is in a state."""

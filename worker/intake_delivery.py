@@ -15,7 +15,7 @@ from typing import Literal
 from opentelemetry import context as otel
 from temporalio.client import Client
 
-from runbooks.detection import Detection
+from runbooks.detection import Detection, Target, TargetKind, member
 from worker.intake_calls import Away, Remediations, Undeliverable
 from worker.intake_memory import Memory
 
@@ -178,8 +178,12 @@ class Deliverer:
         with _for(same):
             if await self._cases.tell(same.newest):
                 self._reached(same, "signalled", self.memory.run_of(same.newest.workflow_id) or "")
-            else:
-                _settle(same, Delivered(same.newest, "nothing_open", ""))
+                return
+            # Its fault may have become one of many: then the domain's case has it, and must hear that it is over (G13).
+            wide = Target(cluster=same.newest.target.domain)
+            known = same.newest.target.kind is not TargetKind.CLUSTER
+            heard = known and await self._cases.tell(member(same.newest, wide))
+            _settle(same, Delivered(same.newest, "signalled" if heard else "nothing_open", ""))
 
     def _reached(self, same: _Same, result: Result, run_id: str) -> None:
         if run_id:

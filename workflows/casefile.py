@@ -10,19 +10,19 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
 from runbooks.decisions import counted, same_person, with_requesters
-from runbooks.detection import Detection, guard_id
+from runbooks.detection import CORRELATED, Detection, guard_id
 from runbooks.guard import News, Release
 from runbooks.people import Attested, AttestRequest, Pending, Rights, Stage, TellRequest
 from runbooks.plan import CheckResult, Diagnosis
 from runbooks.record import CaseRecord, Judged, State
 from workflows import details
 from workflows.loose import opened
-from workflows.retries import QUICK
+from workflows.retries import BRIEF, QUICK
 
 CLASS = SearchAttributeKey.for_keyword("InterlockClass")
 STATE = SearchAttributeKey.for_keyword("InterlockState")
@@ -92,7 +92,7 @@ class CaseFile:
             self.record.verdicts[-1] = new  # held for an hour: a record that grew with it could not be written at last
             return
         self.record.verdicts.append(new)
-        if result.guard not in ("none", "permit"):
+        if result.guard not in ("none", "permit", "shadow"):
             self.note(f"no permit yet ({result.guard})", f"{step} ({purpose}): {result.guard_why}")
             return
         self.note(f"gates: {result.verdict.outcome}", f"{step} ({purpose}): {result.verdict.because()}")
@@ -136,10 +136,13 @@ class CaseFile:
             if old is not None and new.observed_at < old.observed_at:
                 continue  # re-ordered on the way: the newer word counts
             graver = max((d.severity.rank for d in self.detections.values()), default=-1) < new.severity.rank
+            known = [(k, d) for k, d in self.detections.items() if d.status == "firing"]
             self.detections[new.key] = new
             if old is None or old.status != new.status:
                 self.note(f"alert {new.status}", f"{new.alert} by {new.detector}")
-            if new.status == "firing" and (old is None or old.status == "resolved" or graver):
+            # One more member of a fault that is known to be the domain's changes no plan: else 200 would ask 200 times.
+            joins = new.alert == CORRELATED and any(d.alert == CORRELATED for k, d in known if k != new.key)
+            if new.status == "firing" and (graver or (not joins and (old is None or old.status == "resolved"))):
                 self.plan_again = True
         self.record.detections = list(self.detections.values())
 
@@ -289,6 +292,20 @@ class CaseFile:
             return "replan" if self.plan_again else None
 
     # --- telling ---------------------------------------------------------------------------------------------------
+
+    async def page_briefly(self, key: str, title: str, body: str) -> None:
+        """Pages, but keeps nobody waiting: a webhook that is away must not keep a decision from being heard."""
+        request = TellRequest(dedup_key=f"{self.record.case}/{key}", title=title[:200], body=body)
+        try:
+            told = await workflow.execute_activity_method(
+                CasebookActivities.tell, request, **BRIEF, summary=f"Tell people: {title}"[:200]
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            self.note("nobody told", f"{title}: {error.cause or error}")
+            return
+        self.note("people told", f"{title} ({told.reference})")
 
     async def page_people(self, key: str, title: str, body: str) -> str:
         """Pages, and does not go on before somebody's system has taken it. Returns its reference."""

@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.casebook import CasebookActivities
 from activities.triage import TriageActivities
-from runbooks.detection import Target, member
+from runbooks.detection import Target, member, workflow_id
 from runbooks.levers import Page
 from runbooks.people import CloseRequest
 from runbooks.plan import TriageRequest
@@ -43,6 +43,10 @@ class Remediation(Doors):
             result = await self._one_round(case, raw)
             raw = NOTHING
             await workflow.wait_condition(workflow.all_handlers_finished)
+            while result.outcome == "handed_over" and case.inbox:
+                case.merge()  # said while it was handed over, a resolution as well: the domain's case must hear it
+                await self._hand_to_domain(case)
+                await workflow.wait_condition(workflow.all_handlers_finished)
             # No await between this look and the return: an alert that comes later starts the next run instead.
             firing = any(d.status == "firing" for d in case.inbox)
             if not firing and workflow.all_handlers_finished():
@@ -191,16 +195,17 @@ class Remediation(Doors):
         """Many targets are sick at once: the domain's case takes its detections. What stands of this one it ends itself."""
         if stood:
             return await self._stand(case, stood)
+        return "handed_over", f"its fault is one of many: {await self._hand_to_domain(case)} has it"
+
+    async def _hand_to_domain(self, case: CaseFile) -> str:
+        """All that is known of this target, resolved or not, in one batch. The domain's workflow id."""
         assert case.record.target is not None
         wide = Target(cluster=case.record.target.domain)
-        members = tuple(member(d, wide) for d in case.detections.values() if d.status == "firing")
+        members = tuple(member(d, wide) for d in case.detections.values())
         await workflow.execute_activity_method(
             CasebookActivities.hand_over, members, **QUICK, summary=f"Hand over to {wide.id}"[:200]
         )
-        return (
-            "handed_over",
-            f"its fault is one of many: {members[0].workflow_id} has it" if members else "nothing fires",
-        )
+        return workflow_id(wide)
 
     async def _linger(self, case: CaseFile, outcome: Outcome, why: str) -> tuple[Outcome | None, str]:
         """People have it now. While its alerts go on firing, repeats join this case instead of asking people again."""

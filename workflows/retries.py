@@ -58,6 +58,12 @@ QUICK = Remote(
     retry_policy=RetryPolicy(initial_interval=_s(0.5), maximum_interval=_s(30)),
 )
 """Must happen in the end, however long the other side is away: journal, page."""
+BRIEF = Local(
+    start_to_close_timeout=_s(5),
+    schedule_to_close_timeout=_s(15),
+    retry_policy=RetryPolicy(initial_interval=_s(0.5), maximum_interval=_s(5)),
+)
+"""A page that something waits behind: tried for a moment, and said in the record when nobody could be told."""
 LOOK = Local(
     start_to_close_timeout=_s(10),
     schedule_to_close_timeout=_s(60),

@@ -213,7 +213,8 @@ class StepRun:
             await self.moves.release(self.step, self.record, applied=False)
 
     def _observed(self, result: CheckResult) -> StepEnd:
-        would = f"would {result.verdict.outcome}: {self.step.envelope.direction}"
+        told = f" (Guard: {result.guard_why})" if result.guard != "none" else ""
+        would = f"would {result.verdict.outcome}: {self.step.envelope.direction}{told}"
         self.case.note("observed", f"{would}; nothing was touched")
         return "observed"
 
@@ -316,6 +317,11 @@ class StepRun:
                 "approval asked",
                 f"{self.step.envelope.direction}: {rights.quorum} of {rights.group} until {ends:%H:%M:%S}",
             )
+            # Shown first: whoever is told must find it waiting.
+            case.show("waiting_approval", details.request(result, self.step, case.pending, rights, ()))
+            assert case.record.target is not None
+            title, body = details.asked_page(self.step, case.pending, rights, case.record.target)
+            await case.page_briefly(f"{self.step.id}/asked/{case.pending.digest}/{ends:%H%M%S}", title, body)
         case.rejected = None
         patience = 5.0
         had = len(case.approvals)

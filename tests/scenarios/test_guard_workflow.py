@@ -107,8 +107,8 @@ async def test_two_cases_never_change_one_domain_at_the_same_time(lab: labs.Lab)
         assert not {one.address, two.address} & await lab.rotation("chat-a")
 
 
-async def test_a_halt_stops_every_act_until_it_is_resumed_by_somebody_with_a_name(lab: labs.Lab) -> None:
-    """Even an order that does not decode halts; a resume without a name does not resume."""
+async def test_a_halt_stops_every_act_until_it_is_resumed_by_a_verified_person(lab: labs.Lab) -> None:
+    """Even an order that does not decode halts; a resume by nobody in particular does not resume."""
     engine = lab.engines["a0"]
     rules = labs.policy()
     rules = rules.model_copy(update={"timing": rules.timing.model_copy(update={"hold_limit_s": 60.0})})
@@ -124,7 +124,10 @@ async def test_a_halt_stops_every_act_until_it_is_resumed_by_somebody_with_a_nam
         await raw_signal(lab, guard(lab), "resume")
         assert (await view(lab))["halted"]
         assert engine.address in await lab.rotation("chat-a")
-        await guard(lab).signal("resume", {"who": "ana", "reason": "over"})
+        await guard(lab).signal("resume", {"who": "ana", "reason": "a name typed into JSON is nobody"})
+        assert (await view(lab))["halted"]
+        assert (await lab.order("resume", who="mallory")).why
+        assert (await lab.order("resume")).accepted
         await lab.in_state(handle, "mitigated")
         assert engine.address not in await lab.rotation("chat-a")
 
