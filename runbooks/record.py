@@ -86,6 +86,9 @@ class StepRecord(BaseModel):
     back: Literal["restorable", "permanent", "irreversible", "harmless"] = Field(
         default="restorable", description="What back to normal means for its lever."
     )
+    targets: tuple[str, ...] = Field(default=(), description="Ids of what the step would change or load.")
+    would: str = Field(default="", description="Observe mode: what its first increment would have changed.")
+    would_at: datetime | None = Field(default=None, description="Observe mode: when it would have acted.")
 
 
 class CaseRecord(BaseModel):

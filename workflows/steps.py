@@ -95,7 +95,9 @@ class StepRun:
         self.case = case
         self.moves = moves
         self.step = step
-        self.record = StepRecord(step_id=step.id, lever=step.step.lever, back=kind(step.step).value)
+        self.record = StepRecord(
+            step_id=step.id, lever=step.step.lever, back=kind(step.step).value, targets=step.targets
+        )
         case.record.steps.append(self.record)
         self._increment = 0
         self._proven = False
@@ -215,6 +217,8 @@ class StepRun:
     def _observed(self, result: CheckResult) -> StepEnd:
         told = f" (Guard: {result.guard_why})" if result.guard != "none" else ""
         would = f"would {result.verdict.outcome}: {self.step.envelope.direction}{told}"
+        self.record.would = result.change.note if result.change is not None else ""
+        self.record.would_at = workflow.now()
         self.case.note("observed", f"{would}; nothing was touched")
         return "observed"
 

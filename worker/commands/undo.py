@@ -71,8 +71,9 @@ async def _tell_guard(settings: Settings, receipt: Receipt) -> str:
     try:
         async with asyncio.timeout(5):
             client = await connect(settings.temporal)
-            handle = client.get_workflow_handle(guard_id(receipt.domain))
-            await handle.signal("settled", f"{receipt.case}/{receipt.step_id}")
+            for domain in receipt.domains or (receipt.domain,):
+                handle = client.get_workflow_handle(guard_id(domain))
+                await handle.signal("settled", f"{receipt.case}/{receipt.step_id}")
     except (TimeoutError, TemporalAway, RPCError) as error:
         return (
             f"the Guard of {receipt.domain} could not be told ({error}) and still counts it: "
