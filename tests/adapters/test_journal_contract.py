@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from runbooks.redact import redacted
 from activities.adapters.sql import SqlJournal
 from activities.adapters.sql_tables import metadata
 from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt
+from runbooks.redact import redacted
 
 ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -177,6 +177,23 @@ async def test_closing_a_case_again_replaces_its_record(journal: SqlJournal) -> 
     assert len(await journal.cases(1)) == 1
     with pytest.raises(Permanent, match="not JSON"):
         await journal.close("case-3", "w", "{")
+
+
+async def test_closed_cases_are_read_as_they_stand_however_many(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page by page, the first written first; by case id or workflow id; the text is not judged."""
+    monkeypatch.setattr("activities.adapters.sql.PAGE", 2)
+    for number in range(5):
+        await journal.close(f"case-{number}", f"w-{number % 2}", "[1]")
+
+    assert [r.case for r in [row async for row in journal.closed()]] == [f"case-{n}" for n in range(5)]
+    assert [(r.case, r.record) for r in [row async for row in journal.closed("w-1")]] == [
+        ("case-1", "[1]"),
+        ("case-3", "[1]"),
+    ]
+    assert [tuple(r) for r in [row async for row in journal.closed("case-4")]] == [("case-4", "w-0", "[1]")]
+    assert [row async for row in journal.closed("case-404")] == []
 
 
 async def test_no_secret_is_kept(journal: SqlJournal) -> None:

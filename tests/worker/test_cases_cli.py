@@ -7,7 +7,8 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,10 +26,13 @@ from worker.identity import Verifier, dev_issuer
 from worker.intake_http import answer_problems
 from worker.people import people_router
 from worker.people_desk import PeopleDeps
+from worker.records import Checked, verify
 from worker.telemetry import Telemetry
+from worker.witness import Witness
 
 Json = dict[str, Any]
 Edit = Callable[[Json], object]
+NO_RUN = "00000000-0000-0000-0000-000000000000"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJqYW5lIn0.c2lnbmF0dXJl"
 
 
@@ -55,16 +59,31 @@ class Books:
     def write(self, case: str, text: str) -> None:
         self.run("UPDATE cases SET record = ? WHERE case_id = ?", text, case)
 
-    async def edited(self, case: str, edit: Edit, *words: str, address: str = "") -> tuple[int, str, str]:
-        """What `verify` says while the record is edited. It is put back."""
+    @contextmanager
+    def edited(self, case: str, edit: Edit) -> Iterator[None]:
+        """The record as somebody made it. It is put back."""
         before = self.text(case)
         record = json.loads(before)
         edit(record)
         self.write(case, json.dumps(record))
         try:
-            return await self.verify(case, *words, address=address)
+            yield
         finally:
             self.write(case, before)
+
+    async def found(self, case: str, edit: Edit) -> Checked:
+        """What is found in the record of this case, edited so, while Temporal answers."""
+        with self.edited(case, edit):
+            (one,) = await self.found_all(case)
+        return one
+
+    async def found_all(self, name: str | None = None) -> list[Checked]:
+        """What is found in all records, or in those of a name."""
+        journal = SqlJournal(self.lab.journal_url)
+        try:
+            return [one async for one in verify(journal, name, Witness(self.lab.client))]
+        finally:
+            journal.dispose()
 
     async def verify(self, *words: str, address: str = "") -> tuple[int, str, str]:
         """Exit status, stdout and stderr of `interlock cases verify`."""
@@ -110,6 +129,15 @@ def forged(record: Json, **changes: Any) -> Json:
     return made
 
 
+def without_chain(record: Json) -> None:
+    """As the version before wrote it."""
+    for name in ("chain_base", "chain_end", "seals", "head"):
+        record.pop(name)
+    for row in record["timeline"]:
+        row.pop("n")
+        row.pop("hash")
+
+
 def replace_by(maker: Callable[[Json], Json]) -> Edit:
     def edit(record: Json) -> None:
         made = maker(dict(record))
@@ -119,9 +147,8 @@ def replace_by(maker: Callable[[Json], Json]) -> Edit:
     return edit
 
 
-async def test_verify_finds_what_was_done_to_a_closed_record(lab: labs.Lab, books: Books, free_port: int) -> None:
+async def test_verify_finds_what_was_done_to_a_closed_record(lab: labs.Lab, books: Books) -> None:
     """By the record's own chain; by Temporal where the chain was computed anew, taken out, or the run's name changed."""
-    nowhere = f"127.0.0.1:{free_port}"
     async with labs.running_worker(lab.parts()):
         case, other = await closed(lab, "one"), await closed(lab, "two")
     good = await books.verify(case)
@@ -132,41 +159,46 @@ async def test_verify_finds_what_was_done_to_a_closed_record(lab: labs.Lab, book
 
     rows: list[tuple[Edit, str]] = [
         (lambda r: r["timeline"][1].update(text="restored: all is well"), "row 1 "),
+        (lambda r: r["timeline"].pop(0), "row 0 was removed before row 1"),
         (lambda r: r["timeline"].pop(), "the last rows were removed"),
+        (lambda r: r["timeline"].reverse(), "was re-ordered: it stands before row 0"),
+        (lambda r: r["timeline"].insert(1, r["timeline"][0]), "was added"),
         (lambda r: r.update(outcome="fixed"), "the field outcome was changed"),
-        (lambda r: r["timeline"][1].update(text="\x1b[2Jgone", what="\x1b[2J"), "row 1 "),
         (lambda r: r.update(case=other), "its row holds the record of another case"),
+        (lambda r: r.update(workflow_id="remediate:x"), "its row holds the record of another workflow_id"),
+        (replace_by(lambda r: forged(r, why="nothing happened")), "it was written anew: its head is"),
+        (replace_by(lambda r: forged(r, why="nothing happened", run_id=NO_RUN)), "the result of run"),
+        (without_chain, "its chain was taken out: the workflow's result in Temporal has the head"),
     ]
     for edit, said in rows:
-        rc, out, _ = await books.edited(case, edit)
-        assert (rc, out.startswith("WRONG"), said in out, "\x1b" in out) == (1, True, True, False), out
+        found = await books.found(case, edit)
+        assert (found.case, found.state, said in found.why) == (case, "wrong", True), found
+    with books.edited(case, lambda r: r["timeline"][1].update(text="gone", what="\x1b[2J")):
+        rc, out, _ = await books.verify(case)
+    assert (rc, out.startswith(f"WRONG      {case}: row 1 "), "\x1b" in out) == (1, True, False), out
+    books.write(case, "{")
+    assert (await books.found_all())[0].why == "its record is not JSON"
 
-    anew = replace_by(lambda r: forged(r, why="nothing happened"))
-    rc, out, _ = await books.edited(case, anew)
-    assert (rc, "it was written anew: its head is" in out) == (1, True), out
-    hidden = replace_by(lambda r: forged(r, why="nothing happened", run_id="00000000-0000-0000-0000-000000000000"))
-    rc, out, _ = await books.edited(case, hidden)
-    assert (rc, "it was written anew" in out, "the result of run" in out) == (1, True, True), out
 
-    rc, out, err = await books.edited(case, anew, address=nowhere)
-    assert (rc, out.startswith("by itself  ")) == (0, True), out
+async def test_without_temporal_it_says_what_it_cannot_find(lab: labs.Lab, books: Books, free_port: int) -> None:
+    """A record that was written anew holds together: nobody is told that it is right. An old one is never ok."""
+    nowhere = f"127.0.0.1:{free_port}"
+    async with labs.running_worker(lab.parts()):
+        case, old = await closed(lab, "five"), await closed(lab, "six")
+    with (
+        books.edited(case, replace_by(lambda r: forged(r, why="nothing happened"))),
+        books.edited(old, without_chain),
+    ):
+        rc, out, err = await books.verify("--all", address=nowhere)
+        strict, _, _ = await books.verify("--all", "--strict", address=nowhere)
+
+    lines = out.splitlines()
+    assert (rc, strict) == (0, 1)
+    assert lines[0].startswith(f"by itself  {case}: 2 row(s), head ")
+    assert lines[1] == f"no chain   {old}: closed before this version"
+    assert lines[2] == "1 by itself, 1 no chain"
     assert f"Temporal does not answer at {nowhere}" in err
     assert "computes its chain anew is not found" in err
-    assert (await books.edited(case, anew, "--strict", address=nowhere))[0] == 1
-
-    def old(record: Json) -> None:
-        for name in ("chain_base", "chain_end", "seals", "head"):
-            record.pop(name)
-        for row in record["timeline"]:
-            row.pop("n")
-            row.pop("hash")
-
-    rc, out, _ = await books.edited(case, old)
-    assert (rc, "its chain was taken out" in out) == (1, True), out
-    rc, out, _ = await books.edited(case, old, address=nowhere)
-    assert (rc, out) == (0, f"no chain   {case}: closed before this version\n")
-    books.write(case, "{")
-    assert "its record is not JSON" in (await books.verify(case))[1]
 
 
 async def test_a_record_that_is_gone_is_found_by_what_temporal_has(lab: labs.Lab, books: Books) -> None:
@@ -174,23 +206,20 @@ async def test_a_record_that_is_gone_is_found_by_what_temporal_has(lab: labs.Lab
     async with labs.running_worker(lab.parts()):
         one, two = await closed(lab, "three"), await closed(lab, "four")
 
-    async def seen() -> bool:
-        return f"{one}: " in (await books.verify("--all"))[1]
-
-    await labs.until(seen, "verify knows the case")
     books.run("DELETE FROM cases WHERE case_id = ?", one)
+    gone = Checked(one, "wrong", "its record is gone: by Temporal this case was closed")
 
-    async def missed() -> Any:  # the list of closed workflows lags
-        found = await books.verify("--all")
-        return found if f"WRONG      {one}: its record is gone: by Temporal this case was closed" in found[1] else None
+    async def missed() -> bool:  # the list of closed workflows lags
+        return gone in await books.found_all()
 
-    rc, out, _ = await labs.until(missed, "the missing record is found")
+    await labs.until(missed, "the missing record is found")
+    rc, out, _ = await books.verify("--all")
     assert rc == 1
     assert f"ok         {two}: " in out
-    assert "1 ok, " in out.splitlines()[-1]
-    gone = await books.verify(one)
-    assert (gone[0], gone[1], gone[2]) == (1, "", f"the journal has no closed case {one}\n")
-    assert (await books.verify())[0] == 1
+    assert f"WRONG      {one}: its record is gone" in out
+    assert out.splitlines()[-1].startswith("1 ok, ")
+    assert await books.verify(one) == (1, "", f"the journal has no closed case {one}\n")
+    assert await books.verify() == (1, "", "name one case, or give --all\n")
 
 
 async def test_an_earlier_round_is_vouched_for_by_the_history(lab: labs.Lab, books: Books) -> None:
@@ -216,14 +245,14 @@ async def test_an_earlier_round_is_vouched_for_by_the_history(lab: labs.Lab, boo
     first = last.rpartition(".")[0] + ".1"
     assert last.endswith(".2")
 
-    rc, out, _ = await books.verify(handle.id)
-    assert rc == 0, out
-    assert [line.split(": ")[0] for line in out.splitlines()] == [f"ok         {c}" for c in (first, last)]
-    assert "as in the workflow's history in Temporal" in out.splitlines()[0]
-    rc, out, _ = await books.edited(first, replace_by(lambda r: forged(r, why="seen by nobody")))
-    assert (rc, "the workflow's history in Temporal has the head" in out) == (1, True), out
+    both = await books.found_all(handle.id)
+    assert [(one.case, one.state) for one in both] == [(first, "ok"), (last, "ok")], both
+    assert both[0].why.endswith("as in the workflow's history in Temporal")
+    anew = await books.found(first, replace_by(lambda r: forged(r, why="seen by nobody")))
+    assert (anew.state, "the workflow's history in Temporal has the head" in anew.why) == ("wrong", True), anew
     books.run("DELETE FROM cases WHERE case_id = ?", first)
-    assert f"WRONG      {first}: its record is gone: a later round" in (await books.verify("--all"))[1]
+    gone = Checked(first, "wrong", "its record is gone: a later round of the same run has one")
+    assert gone in await books.found_all()
 
 
 async def test_the_seal_holds_for_what_is_written_though_secrets_are_taken_out(lab: labs.Lab, books: Books) -> None:
@@ -239,8 +268,7 @@ async def test_the_seal_holds_for_what_is_written_though_secrets_are_taken_out(l
     kept = books.text(case)
     assert JWT not in kept
     assert "hunter2222" not in kept
-    rc, out, _ = await books.verify(case)
-    assert (rc, out.startswith("ok ")) == (0, True), out
+    assert [one.state for one in await books.found_all(case)] == ["ok"]
 
 
 async def test_a_closed_case_is_shown_as_markdown_and_as_text(
