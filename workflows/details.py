@@ -21,8 +21,8 @@ from runbooks.record import CaseRecord, Event
 MARK = {"deny": "**DENY**", "hold": "**HOLD**", "ask": "**ASK**", "allow": "allow"}
 """Words, not colours or pictures; the gravest first."""
 NOT_HERE = (
-    "Not checked here: residency and tenancy of prompts already in flight, correlated faults of other domains, "
-    "the error budget, and whether the actuator depends on the sick plane."
+    "Not checked here: whether this lever is the right one, prompts that are in flight already, faults of other domains, "
+    "and load that comes after the facts were read."
 )
 LAST = 12
 """Timeline lines shown; the record has all."""

@@ -1,0 +1,124 @@
+"""What cases, Guards and the reaper say to each other. The rules are in `runbooks/guard.py`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from runbooks.base import Model, Seconds, Time
+from runbooks.change import Blast, Permit
+from runbooks.detection import Target
+from runbooks.facts import StandingReceipt
+from runbooks.guard_book import remedy
+from runbooks.policy import DomainPolicy
+
+
+class AcquireRequest(Model):
+    """One question of one case. The limits are the policy's, since the Guard knows no policy."""
+
+    domain: str
+    case: str
+    workflow_id: str
+    run_id: str
+    target: Target
+    step_id: str
+    increment: int
+    attempt: int
+    purpose: Literal["act", "undo", "restore"]
+    lever: str
+    failure_class: str
+    change_digest: str
+    blast: Blast
+    facts_oldest_at: Time
+    seen_epoch: int = Field(
+        description="Highest epoch that the actuator has seen: a Guard that lost its state goes on above it."
+    )
+    priority: int = Field(ge=0, le=9, description="0 goes first.")
+    settle_s: Seconds
+    permit_ttl_s: Seconds
+    max_acts_per_hour: int
+    attempts: int
+    cooldown_s: Seconds
+    ineffective_s: Seconds
+    limits: DomainPolicy
+    shadow: bool = Field(default=False, description="Observe mode: counted beside the real acts, grants nothing.")
+
+    @property
+    def remedy(self) -> str:
+        """What attempts are counted by."""
+        return remedy(self.lever, self.target.id, self.failure_class)
+
+    @property
+    def key(self) -> str:
+        """Same key, same answer, for ever: a retried activity cannot be granted twice."""
+        return f"{self.case}|{self.step_id}|{self.increment}|{self.attempt}|{self.purpose}"
+
+
+class Answer(Model):
+    """What `acquire` says, at once."""
+
+    kind: Literal["permit", "queued", "correlated", "halted", "refused", "shadow"]
+    why: str
+    permit: Permit | None = None
+    retry_after_s: Seconds = 0.0
+
+
+class Announce(Model):
+    """A case that may not act yet says that its target is sick: many of these at once are one fault."""
+
+    domain: str
+    workflow_id: str
+    target: Target
+    failure_class: str
+    limits: DomainPolicy
+
+
+class Release(Model):
+    """The increment is verified, undone or was never applied: the lock may go on."""
+
+    case: str
+    workflow_id: str
+    applied: bool
+    stands: StandingReceipt | None = Field(default=None, description="The step's whole standing change after this.")
+    removed: tuple[str, ...] = Field(default=(), description="Ids of standing receipts that no longer stand.")
+    ineffective: str = Field(default="", description="`lever|target|class` that did not help (G10).")
+    bad: str = Field(
+        default="", description="Why this is a bad outcome (Worse, unproven, uncertain); empty: it is none."
+    )
+    at: Time
+
+
+class News(Model):
+    """What the Guard tells a case by signal `guard_news`."""
+
+    kind: Literal["granted", "halted", "resumed", "correlated"]
+    domain: str
+    why: str = ""
+
+
+class Lock(Model):
+    """Who may change the domain now."""
+
+    case: str
+    workflow_id: str
+    run_id: str
+    since: Time
+
+
+class Ticket(Model):
+    """A place in the queue: first by priority, then by arrival."""
+
+    case: str
+    workflow_id: str
+    run_id: str
+    priority: int
+    at: Time
+
+
+class Recovered(Model):
+    """What stands in a domain by the journal's word: what a Guard without a state starts from."""
+
+    standing: tuple[StandingReceipt, ...]
+    owners: dict[str, str]
+    targets: dict[str, Target]
