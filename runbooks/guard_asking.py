@@ -38,6 +38,7 @@ class Asking(BaseModel):
         self._forget(asker.at, limits)
         if asker.target.kind is TargetKind.CLUSTER:
             return False  # the domain's own case asks for all of them
+        self.askers.pop(asker.workflow_id, None)  # who asks again is the newest
         self.askers[asker.workflow_id] = asker
         for old in list(self.askers)[:-KEEP_ASKING]:
             del self.askers[old]

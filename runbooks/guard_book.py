@@ -14,7 +14,9 @@ from runbooks.policy import DomainPolicy
 HOUR = timedelta(hours=1)
 DAY = timedelta(hours=24)
 KEEP_ACTS = 1000
-"""More acts than a day may ever hold; they are carried by continue-as-new."""
+"""Acts kept, the newest, real ones and those of observe mode each: they are carried by continue-as-new."""
+KEEP_REMEDIES = 500
+"""Remedies kept that did not help, those that are barred longest."""
 
 
 class Act(Model):
@@ -69,7 +71,9 @@ class Book(BaseModel):
 
     def note(self, act: Act, limits: DomainPolicy) -> None:
         """Counts a granted act, and trips the breaker when there are too many of them."""
-        self.acts = [*(a for a in self.acts if a.at > act.at - DAY), act][-KEEP_ACTS:]
+        young = [*(a for a in self.acts if a.at > act.at - DAY), act]
+        surplus = [a for a in young if a.shadow == act.shadow][:-KEEP_ACTS]  # observe mode pushes out nothing real
+        self.acts = [a for a in young if a not in surplus]
         if act.shadow:
             return
         window = timedelta(seconds=limits.breaker_window_s)
@@ -89,8 +93,10 @@ class Book(BaseModel):
 
     def did_not_help(self, what: str, until: datetime) -> None:
         """Remembered across cases: a remedy that did not help is not the first thing that the next case does."""
-        self.ineffective = {k: t for k, t in self.ineffective.items() if t > until - DAY - DAY}
         self.ineffective[what] = max(until, self.ineffective.get(what, until))
+        # By number and not by age: one lever may be barred for an hour and another for a week.
+        longest = sorted(self.ineffective, key=lambda k: self.ineffective[k])[-KEEP_REMEDIES:]
+        self.ineffective = {k: self.ineffective[k] for k in longest}
 
     def reset_breaker(self, now: datetime) -> None:
         """By a person: what tripped it counts no longer for the breaker, else the next act would trip it again. Budgets

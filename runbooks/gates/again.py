@@ -11,8 +11,8 @@ from runbooks.plan import GateVerdict
 
 
 def g10_attempts(q: Question, f: Facts) -> GateVerdict:
-    """Attempts are capped, and a remedy that did not help is remembered across cases: restarts that were tried again and
-    again grew into a herd in gcp-2025-06-12."""
+    """Attempts are capped, and a remedy that did not help is remembered across cases. Users ask for an end of endless repair
+    loops (pfnet node-operation-controller #31)."""
     if q.purpose != "act":
         return say("G10", "allow", "undo and restore return to what stood before, however often")
     if isinstance(f.guard, Unknown):
@@ -38,8 +38,8 @@ def g10_attempts(q: Question, f: Facts) -> GateVerdict:
 
 
 def g14_plan_again(q: Question, f: Facts) -> GateVerdict:
-    """After a halt, a tripped breaker or a long hold the plan is made anew: a backlog of old decisions was replayed in
-    oai-2026-03-04."""
+    """After a halt, a tripped breaker or a long hold the plan is made anew. A backlog of old decisions ran all at once when
+    a breaker was released in oai-2026-03-04."""
     if q.purpose != "act":
         return say("G14", "allow", "undo and restore are planned from what stands now")
     if isinstance(f.guard, Unknown):

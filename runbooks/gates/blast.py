@@ -12,7 +12,9 @@ from runbooks.plan import GateVerdict
 
 
 def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
-    """Absolute count and share, standing receipts included: a drain too wide took every backend in oai-2024-05-21."""
+    """Endpoints, nodes, GPUs and shares taken away stay within policy, absolute and relative, per act and per hour,
+    standing receipts included. A drain too wide took every backend in oai-2024-05-21; users ask for an absolute bound
+    (NVSentinel #1686)."""
     if not isinstance(q.change, Change) or q.purpose != "act":
         return say("G2", "allow", "nothing more is taken away")
     if isinstance(f.guard, Unknown):

@@ -26,8 +26,8 @@ def slow(policy: Policy, answered_in_s: float) -> bool:
 
 
 def g11_control_plane(q: Question, f: Facts) -> GateVerdict:
-    """The actuator does not depend on the sick plane: telemetry took the API servers down, and with them every tool to
-    mend it, in oai-2024-12-11."""
+    """The actuator does not depend on the sick plane, and its own control answers in time. Telemetry overloaded the API
+    servers, and with them the tools to mend it, in oai-2024-12-11."""
     kind = control_kind(q)
     if isinstance(f.control, Unknown):
         return _unknown(f"whether the {kind} control answers is unknown: {f.control.why}", passing=True)

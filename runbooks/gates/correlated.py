@@ -9,8 +9,8 @@ from runbooks.plan import GateVerdict
 
 
 def g13_correlated(q: Question, f: Facts) -> GateVerdict:
-    """Correlated faults go to the domain: in oai-2025-06-10 an update cut the network of GPU hosts everywhere, and no
-    lever on single nodes could have helped. And nobody clicks two hundred times."""
+    """Correlated faults go to the domain. In oai-2025-06-10 an update cut the network of GPU hosts everywhere, and no lever
+    on single nodes could have helped."""
     if q.purpose != "act":
         return say("G13", "allow", "what a case has changed it also takes back")
     if isinstance(f.guard, Unknown):

@@ -17,7 +17,8 @@ def freshness_bound_s(policy: Policy) -> float:
 
 
 def g1_freshness(q: Question, f: Facts) -> GateVerdict:
-    """Evidence is fresh when judged. Stale queues did the harm in oai-2026-03-04; missing data in ops.detection_gap."""
+    """Evidence and facts are at most two scrape periods old (5 s at least), and the detector's clock can be trusted. Moves
+    that were queued on old state did the harm in oai-2026-03-04."""
     bound = freshness_bound_s(q.policy)
     facts_age = (f.now - f.oldest).total_seconds()
     if facts_age > bound:
@@ -57,7 +58,8 @@ def goes_on(q: Question, f: Facts) -> bool:
 
 
 def g16_fault_now(q: Question, f: Facts) -> GateVerdict:
-    """The fault holds at this moment (act), or is gone from the target (restore): measured, not believed."""
+    """The fault holds at this moment (act), or is gone from the target (restore): measured, not believed. Busy engines were
+    restarted eight times a day and more for hangs that were none (gonka #1421)."""
     if q.purpose == "undo":
         return say("G16", "allow", "undo does not need the fault")
     if isinstance(f.fault, Unknown):

@@ -47,7 +47,8 @@ def _coming_back(q: Question, f: Facts) -> dict[str, float]:
 
 
 def g3_headroom(q: Question, f: Facts) -> GateVerdict:
-    """Whatever receives the load has room for it: rerouted load killed the second cluster in oai-2024-04-10."""
+    """Whatever receives load or grows has room for it, promised headroom and named dependencies counted. Rerouted load
+    killed the second cluster in oai-2024-04-10."""
     if not isinstance(q.change, Change) or (q.purpose == "undo" and not going(q)):
         return say("G3", "allow", "nothing receives more load")
     blast = q.change.blast

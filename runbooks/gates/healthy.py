@@ -18,7 +18,8 @@ def minimum(policy: Policy, endpoints: int) -> int:
 
 
 def g5_minimum_healthy(q: Question, f: Facts) -> GateVerdict:
-    """The minimum healthy is never crossed, standing receipts included: lessons of oai-2024-05-21."""
+    """The minimum of answering endpoints is never crossed, those that restart counted as down. A drain left no backend at
+    all in oai-2024-05-21."""
     if not isinstance(q.change, Change) or (q.purpose != "act" and not going(q)):
         return say("G5", "allow", "no endpoint is taken out")
     notes: list[str] = []

@@ -10,7 +10,8 @@ from runbooks.plan import GateVerdict
 
 
 def g4_one_change(q: Question, f: Facts) -> GateVerdict:
-    """One change at a time per domain, over all levers: two at once did the harm in oai-2022-11-17."""
+    """One change at a time per domain, over all levers, and none while it is dirty, halted or its breaker has tripped. Two
+    at once did the harm in oai-2022-11-17."""
     if isinstance(f.guard, Unknown):
         return GateVerdict(
             gate="G4", outcome="deny", reason=f"the Guard could not be asked: {f.guard.why}", unknown=True

@@ -10,7 +10,8 @@ from runbooks.plan import GateVerdict
 
 
 def g6_irreversible(q: Question, f: Facts) -> GateVerdict:
-    """What cannot be taken back needs a named, verified person: a herd of restarts did more harm in gcp-2025-06-12."""
+    """What cannot be taken back needs a named, verified person, unless policy lets that lever act unattended. A herd of
+    restarts did more harm in gcp-2025-06-12."""
     if q.purpose != "act" or kind(q.step.step) is not Kind.IRREVERSIBLE:
         return say("G6", "allow", "it can be taken back")
     if q.limits.unattended:
@@ -25,7 +26,8 @@ def g6_irreversible(q: Question, f: Facts) -> GateVerdict:
 
 
 def g7_approval(q: Question, f: Facts) -> GateVerdict:
-    """The approval shows the plan, is bound to its envelope and ends. Humans approved harm they could not see in oai-2024-05-21."""
+    """Policy or an approval covers it, and the approval is bound to exactly this plan's envelope and ends. New drain code
+    took every backend in oai-2024-05-21: people must see the plan."""
     if q.purpose != "act":
         return say("G7", "allow", "undo and restore return to what stood before")
     env = q.step.envelope

@@ -10,9 +10,10 @@ from runbooks.plan import GateVerdict
 
 
 def g12_placement(q: Question, f: Facts) -> GateVerdict:
-    """Residency and tenancy of whoever receives the load: a failover is no leave to take a tenant's prompts out of its
-    region (taxonomy.md, G12)."""
-    if not isinstance(q.change, Change) or q.purpose == "undo":
+    """Whoever receives requests of another pool may serve them, by residency and tenant. A lost cluster is no leave to take
+    prompts out of their region: when `infra.capacity_loss` moves load, it asks for residency (no incident; our inference)."""
+    # A pair may be declared one way only: what moved by it must be able to come home.
+    if not isinstance(q.change, Change) or q.purpose != "act":
         return say("G12", "allow", "nothing receives requests that it did not serve before")
     gives, takes = moved(q.change)
     if not takes or not gives:

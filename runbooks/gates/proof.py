@@ -10,7 +10,8 @@ from runbooks.plan import GateVerdict
 
 
 def g8_before_state(q: Question, f: Facts) -> GateVerdict:
-    """The way back is known before the act."""
+    """The way back is known before the act, and the change starts from what stands there now. In oai-2024-05-21 the routes
+    came back in steps of minutes: the undo must be ready first."""
     if isinstance(f.before, Unknown):
         return unknown(q, "G8", "the before-state", f.before)
     if isinstance(q.change, CannotPlan):
@@ -25,7 +26,8 @@ def g8_before_state(q: Question, f: Facts) -> GateVerdict:
 
 
 def g9_verifiable(q: Question, f: Facts) -> GateVerdict:
-    """It can be proven by a real generation, with soak: an idle health check proves nothing (NVSentinel #695)."""
+    """It can be proven by a real generation, with soak, and a drained node under load before it returns. An idle health
+    check proves nothing (NVSentinel #695)."""
     if q.purpose == "undo":
         return say("G9", "allow", "undo returns to what stood before, and waits for no proof")
     if q.step.verify is None:
