@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,9 @@ from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Announce, Answer, Release
 
 TIMEOUT = timedelta(seconds=4)
+AT_ONCE = 4
+"""Updates of one process that wait for one Guard: the server takes ten in flight for a workflow and refuses the rest
+(facts/temporal.md 5), and there may be a second worker."""
 POLLED_WITHIN = timedelta(seconds=90)
 
 
@@ -28,6 +32,7 @@ class GuardClient:
     def __init__(self, client: Client, task_queue: str = TASK_QUEUE) -> None:
         self._client = client
         self._queue = task_queue
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def view(self, domain: str) -> GuardView:
         """What the Guard knows now. Retryable when it cannot be asked."""
@@ -73,7 +78,7 @@ class GuardClient:
             static_summary=f"Guard of domain {request.domain}",
         )
         try:
-            async with asyncio.timeout(TIMEOUT.total_seconds()):
+            async with self._slots[request.domain], asyncio.timeout(TIMEOUT.total_seconds()):
                 answer: Answer = await self._client.execute_update_with_start_workflow(
                     "acquire", request, start_workflow_operation=start, result_type=Answer, rpc_timeout=TIMEOUT
                 )
@@ -88,12 +93,13 @@ class GuardClient:
         """Says that a case's target is sick though it may not act yet. Correlated: its fault is the domain's."""
         try:
             handle = self._client.get_workflow_handle(guard_id(what.domain))
-            answer: Answer = await handle.execute_update("announce", what, result_type=Answer, rpc_timeout=TIMEOUT)
-            return answer
+            async with self._slots[what.domain], asyncio.timeout(TIMEOUT.total_seconds()):
+                answer: Answer = await handle.execute_update("announce", what, result_type=Answer, rpc_timeout=TIMEOUT)
+                return answer
         except WorkflowUpdateFailedError as error:
             raise Permanent(f"the Guard of {what.domain} refused the word: {error.cause}") from error
-        except RPCError as error:
-            raise Retryable(f"the Guard of {what.domain} does not answer: {error.message}") from error
+        except (RPCError, TimeoutError) as error:
+            raise Retryable(f"the Guard of {what.domain} does not answer: {error}") from error
 
     async def release(self, domain: str, release: Release) -> None:
         """Gives a domain back that was granted beside one that was not. A Guard that is gone has nothing to give back."""
