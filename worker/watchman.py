@@ -158,7 +158,7 @@ class Watchman:
         if seen is None or time.monotonic() - seen.at > self.stale_after_s:
             return found
         for guard in seen.guards:
-            found += _of_guard(guard, now)
+            found += of_guard(guard, now)
         found += [Reading("interlock_intake_ready", float(ok), {"intake": url}) for url, ok in seen.intakes.items()]
         if seen.cases is not None:
             found += self._of_cases(seen, seen.cases, now)
@@ -181,7 +181,7 @@ class Watchman:
             yield Reading("interlock_approval_seconds_left", left, {"case": one.case, "group": one.group})
 
 
-def _of_guard(guard: GuardSeen, now: datetime) -> Iterator[Reading]:
+def of_guard(guard: GuardSeen, now: datetime) -> Iterator[Reading]:
     """Its gauges. Of one that did not answer, only that and what the server knows."""
     labels = {"domain": guard.domain}
 

@@ -98,7 +98,7 @@ async def test_each_outage_is_told_once_and_its_end_once(make_intake: Any, event
 async def test_a_short_outage_wakes_nobody_and_its_end_neither(make_intake: Any, eventually: Any) -> None:
     """Who was not told that it is away need not hear that it is back."""
     port = any_port()
-    async with make_intake(await lazy(port), page_after_s=60.0, rpc_timeout_s=1.0) as intake:
+    async with make_intake(await lazy(port), page_after_s=16.0, rpc_timeout_s=1.0) as intake:
         watch = intake.app.state.watch
         assert (await intake.http.get("/readyz")).status_code == 503
         assert watch.away_s > 0
@@ -109,6 +109,8 @@ async def test_a_short_outage_wakes_nobody_and_its_end_neither(make_intake: Any,
 
             await eventually(ready)
             assert watch.away_s == 0
+            looks = watch.looks
+            await eventually(lambda: watch.looks >= looks + 2)  # it has had its turn to tell
             assert intake.people.pages == []
 
 

@@ -24,12 +24,13 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from runbooks.detection import guard_id
 from tests import lab as labs
+from tests.e2e.processes import environment, interlock
 from tests.ports import free_port as any_port
 from tests.scenarios.hostile import clean, decide, waiting_case
 from worker.settings import BadSettings, TemporalSettings, WatchSettings
 from worker.temporal import connect, metrics_runtime
-from worker.watchman import Watchman
-from worker.watchman_ask import STARTING, STATE
+from worker.watchman import Watchman, of_guard
+from worker.watchman_ask import STARTING, STATE, GuardSeen
 from worker.watchman_text import Reading, text
 
 PROMTOOL = "/usr/bin/promtool"
@@ -155,6 +156,39 @@ async def test_an_intake_is_ready_or_it_is_not(client: Client, make_intake: Any)
     assert [value(shown, "intake_ready", intake=u) for u in urls] == [1, 0, 0]
 
 
+NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+EARLIER = "2026-01-31T11:58:30Z"
+
+
+@pytest.mark.parametrize(
+    ("view", "shows"),
+    [
+        ({}, {}),
+        ({"halted": None, "dirty": None, "holder": None}, {"halted": 0, "dirty": 0, "held_seconds": 0}),
+        ({"halted": "by ana", "halted_since": EARLIER}, {"halted": 1, "halted_seconds": 90}),
+        ({"halted": None, "halted_since": EARLIER}, {"halted": 0}),
+        ({"halted": "by ana", "halted_since": "yesterday"}, {"halted": 1}),
+        ({"halted": "", "dirty": ""}, {"halted": 1, "dirty": 1}),
+        ({"holder": "remediate:x", "held_since": EARLIER, "queue": 3}, {"held_seconds": 90, "queue": 3}),
+        ({"holder": "remediate:x", "held_since": None, "queue": None}, {}),
+        ({"breaker": "6 acts in a minute", "dirty": "x closed"}, {"breaker": 1, "dirty": 1}),
+    ],
+)
+def test_what_a_guard_does_not_say_is_not_zero(view: dict[str, Any], shows: dict[str, float]) -> None:
+    """A Guard of another release knows less, or says it otherwise: its gauge is absent then."""
+    found = {r.name.removeprefix("interlock_guard_"): r.value for r in of_guard(GuardSeen("eu1", "", view), NOW)}
+
+    assert found == {"answering": 1, **shows}
+
+
+def test_a_pending_task_is_shown_though_the_guard_does_not_answer() -> None:
+    """That it fails, and for how long it has waited, is the server's word and not its own."""
+    silent = GuardSeen("eu1", "no answer", task=(3, datetime.fromisoformat(EARLIER)))
+    found = {r.name.removeprefix("interlock_guard_"): r.value for r in of_guard(silent, NOW)}
+
+    assert found == {"answering": 0, "task_attempt": 3, "task_age_seconds": 90}
+
+
 @workflow.defn(name="Guard")
 class FailingGuard:
     """A Guard whose workflow tasks fail, as those of a release with a mistake do."""
@@ -222,6 +256,24 @@ async def test_failing_workflow_tasks_are_seen_by_the_sdk_and_by_the_watch(serve
         for name in (guard_id(domain), case):
             with contextlib.suppress(Exception):
                 await client.get_workflow_handle(name).terminate("the test is over")
+
+
+async def test_the_worker_serves_the_metric_whose_absence_is_an_alert(lab: labs.Lab, tmp_path: Path) -> None:
+    """`interlock worker` itself, told where by the environment."""
+    bind = f"127.0.0.1:{any_port()}"
+    given = environment(lab, tmp_path, any_port(), "")
+    del given["INTERLOCK_OTLP_ENDPOINT"]
+    given["INTERLOCK_TEMPORAL__METRICS_BIND"] = bind
+    with interlock("worker", given, tmp_path / "worker.log"):
+        async with httpx.AsyncClient(trust_env=False) as http:
+
+            async def there() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    said = (await http.get(f"http://{bind}/metrics")).text
+                    return bool(re.search(r'^temporal_worker_start_total\{.*task_queue="interlock"', said, re.M))
+                return False
+
+            await labs.until(there, "the worker has started")
 
 
 def test_an_address_that_is_taken_is_one_sentence() -> None:
@@ -294,9 +346,9 @@ async def test_a_case_that_waits_for_approval_counts_down_until_somebody_decides
         "WATCH__EVERY_S": "0.3",
     }
     rest = {k: v for k, v in os.environ.items() if not k.startswith("INTERLOCK_")}
-    environment = rest | {f"INTERLOCK_{k}": v for k, v in ours.items()}
+    given = rest | {f"INTERLOCK_{k}": v for k, v in ours.items()}
     async with waiting_case(lab) as waiting, httpx.AsyncClient(trust_env=False) as http:
-        child = await asyncio.create_subprocess_exec(sys.executable, "-m", "worker", "watch", env=environment)
+        child = await asyncio.create_subprocess_exec(sys.executable, "-m", "worker", "watch", env=given)
         said: list[str] = []
 
         async def left() -> float | None:
