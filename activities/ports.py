@@ -157,3 +157,11 @@ class Journal(Protocol):
     async def close(self, case: str, workflow_id: str, record: str) -> None:
         """The case's record as JSON. Same case again: replaced."""
         ...
+
+    async def did(self, case: str, did: str) -> None:
+        """Keeps what people say that they did in a case, as JSON (`runbooks/policy_score.py` Did)."""
+        ...
+
+    async def told(self, case: str) -> list[str]:
+        """Every such word of a case, the first one first."""
+        ...

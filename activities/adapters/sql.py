@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Insert, Select, Update, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
-from activities.adapters.sql_tables import cases, metadata, receipts
+from activities.adapters.sql_tables import cases, metadata, receipts, told
 from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt
 from runbooks.redact import redacted
@@ -154,6 +154,22 @@ class SqlJournal:
             for row in rows:
                 yield ClosedRow(row.case_id, row.workflow_id, row.record)
             seq = rows[-1].seq
+
+    async def did(self, case: str, did: str) -> None:
+        """Keeps what somebody says that people did in a case, a JSON text, secrets taken out. Told again: kept beside it,
+        since nobody's word is written over. Permanent: it is not JSON."""
+        try:
+            text = json.dumps(redacted(json.loads(did)), ensure_ascii=False)
+        except ValueError as error:
+            raise Permanent(f"what people did in case {case} is not JSON: {error}") from error
+        row = {"case_id": case, "told_at": datetime.now(UTC).isoformat(), "did": text}
+        last = select(told.c.did).where(told.c.case_id == case).order_by(told.c.seq.desc()).limit(1)
+        if text not in await self._texts(last):  # asked again after an unknown commit: once
+            await self._insert(insert(told).values(row))
+
+    async def told(self, case: str) -> list[str]:
+        """What was said that people did in a case, as JSON, the first word first."""
+        return await self._texts(select(told.c.did).where(told.c.case_id == case).order_by(told.c.seq))
 
     async def _rows(self, query: Select[Any]) -> list[Any]:
         return await self._run(lambda connection: list(connection.execute(query)))

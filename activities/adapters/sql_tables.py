@@ -1,4 +1,4 @@
-"""The journal's two tables. No SQLite-only and no PostgreSQL-only type: the same file serves both."""
+"""The journal's tables. No SQLite-only and no PostgreSQL-only type: the same file serves both."""
 
 from __future__ import annotations
 
@@ -32,4 +32,13 @@ receipts = Table(
     Column("permit", Text, nullable=True),  # null: received without an intent
     Column("change", Text, nullable=True),
     Column("receipt", Text, nullable=False),
+)
+
+told = Table(
+    "told",  # what people say that they did in a case: `interlock cases did`
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("case_id", String(255), nullable=False, index=True),
+    Column("told_at", String(40), nullable=False),
+    Column("did", Text, nullable=False),
 )

@@ -264,6 +264,33 @@ async def test_what_was_acknowledged_survives_a_kill_in_mid_write(tmp_path: Path
         path.unlink()
 
 
+async def test_what_people_did_is_kept_word_by_word(reopen: Callable[[], SqlJournal]) -> None:
+    """In the order of telling, of one case, and nobody's earlier word is written over."""
+    journal = reopen()
+    for case, lever in (("c#1", "none"), ("c#2", "isolate_endpoint"), ("c#1", "restart_engine")):
+        await journal.did(case, json.dumps({"lever": lever}))
+
+    assert [json.loads(t)["lever"] for t in await reopen().told("c#1")] == ["none", "restart_engine"]
+    assert await journal.told("c#3") == []
+
+
+async def test_the_same_word_asked_again_is_kept_once(journal: SqlJournal) -> None:
+    """A commit of unknown outcome is asked again."""
+    for lever in ("none", "none", "other", "none"):
+        await journal.did("c#1", json.dumps({"lever": lever}))
+
+    assert [json.loads(t)["lever"] for t in await journal.told("c#1")] == ["none", "other", "none"]
+
+
+async def test_a_secret_in_what_people_did_is_not_kept(journal: SqlJournal) -> None:
+    """Notes are free text; and what is no JSON is refused."""
+    await journal.did("c#1", json.dumps({"note": "with Bearer abcdefgh12345678"}))
+
+    assert "abcdefgh12345678" not in (await journal.told("c#1"))[0]
+    with pytest.raises(Permanent, match="JSON"):
+        await journal.did("c#1", "no json")
+
+
 async def test_a_locked_journal_is_retryable_and_not_lost(tmp_path: Path) -> None:
     """Another process holds the write lock for too long: say so, write nothing."""
     journal = sqlite_file(tmp_path)
