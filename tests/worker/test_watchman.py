@@ -29,8 +29,9 @@ from tests.ports import free_port as any_port
 from tests.scenarios.hostile import clean, decide, waiting_case
 from worker.settings import BadSettings, TemporalSettings, WatchSettings
 from worker.temporal import connect, metrics_runtime
-from worker.watchman import Watchman, of_guard
+from worker.watchman import Watchman
 from worker.watchman_ask import STARTING, STATE, GuardSeen
+from worker.watchman_gauges import of_guard
 from worker.watchman_text import Reading, text
 
 PROMTOOL = "/usr/bin/promtool"
