@@ -72,8 +72,9 @@ class Book(BaseModel):
     def note(self, act: Act, limits: DomainPolicy) -> None:
         """Counts a granted act, and trips the breaker when there are too many of them."""
         young = [*(a for a in self.acts if a.at > act.at - DAY), act]
-        surplus = [a for a in young if a.shadow == act.shadow][:-KEEP_ACTS]  # observe mode pushes out nothing real
-        self.acts = [a for a in young if a not in surplus]
+        # Counted apart: what observe mode would have done pushes out nothing real.
+        surplus = {id(a) for a in [a for a in young if a.shadow == act.shadow][:-KEEP_ACTS]}
+        self.acts = [a for a in young if id(a) not in surplus]
         if act.shadow:
             return
         window = timedelta(seconds=limits.breaker_window_s)
