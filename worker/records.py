@@ -9,10 +9,14 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, Literal, NamedTuple
 
+from pydantic import ValidationError
+
 from activities.adapters.sql import ClosedRow, SqlJournal
 from runbooks.chain import examine
 from worker.witness import Witness, Word
 
+SAME = ("permit_id", "domain", "target_id", "lever", "epoch", "before", "after")
+"""What a receipt in the record and the one that `interlock undo` would use must agree on."""
 State = Literal["ok", "alone", "no_chain", "wrong"]
 
 
@@ -36,7 +40,10 @@ async def verify(journal: SqlJournal, name: str | None, witness: Witness) -> Asy
         word = await witness.word(record)
         if word.head is not None:
             runs.add(str(record.get("run_id")))
-        yield judged(row.case, record, word)
+        checked = judged(row.case, record, word)
+        if checked.state in ("ok", "alone") and (wrong := await _receipts(journal, record)):
+            checked = Checked(row.case, "wrong", wrong)
+        yield checked
     if name is None:
         for earlier in sorted(_earlier(cases) - cases):
             yield Checked(earlier, "wrong", "its record is gone: a later round of the same run has one")
@@ -49,7 +56,7 @@ def _read(row: ClosedRow) -> tuple[dict[str, Any], str]:
     """The record, or what is wrong with the row around it."""
     try:
         record = json.loads(row.record)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, "its record is not JSON"
     if not isinstance(record, dict):
         return {}, "its record is not a record"
@@ -57,6 +64,27 @@ def _read(row: ClosedRow) -> tuple[dict[str, Any], str]:
         if record.get(name) != says:
             return {}, f"its row holds the record of another {name}: {str(record.get(name))[:200]}"
     return record, ""
+
+
+async def _receipts(journal: SqlJournal, record: dict[str, Any]) -> str:
+    """The first receipt of the record that is not in the table of receipts like that; nothing when all are."""
+    try:
+        receipts = [dict(one) for step in record["steps"] for one in step["receipts"]]
+        said = [{name: one[name] for name in ("id", *SAME)} for one in receipts]
+    except (KeyError, TypeError, ValueError):
+        return "its receipts cannot be read"
+    for one in said:
+        try:
+            found = await journal.receipt_by_id(str(one["id"]))
+        except ValidationError:
+            return f"the receipt {one['id']} cannot be read any more"
+        if found is None:
+            return f"the receipt {one['id']} is gone from the journal"
+        stored = found.model_dump(mode="json")
+        for name in SAME:
+            if stored[name] != one[name]:
+                return f"the receipt {one['id']} has another {name} in the journal than in the record"
+    return ""
 
 
 def judged(case: str, record: dict[str, Any], word: Word) -> Checked:
@@ -87,5 +115,5 @@ def _earlier(cases: set[str]) -> set[str]:
     out = set[str]()
     for case in cases:
         run, _, number = case.rpartition(".")
-        out |= {f"{run}.{n}" for n in range(1, int(number))} if number.isdigit() and len(number) < 4 else set()
+        out |= {f"{run}.{n}" for n in range(1, int(number))} if number.isdecimal() and len(number) < 4 else set()
     return out

@@ -21,6 +21,7 @@ from runbooks.policy import ClassPolicy, Policy
 from runbooks.record import CaseRecord, sealed
 from tests import lab as labs
 from tests.scenarios.hostile import Pager, ended, hang, measured
+from worker.commands.cases import _waiting
 from worker.doors import closed_case, closed_cases
 from worker.identity import Verifier, dev_issuer
 from worker.intake_http import answer_problems
@@ -271,6 +272,23 @@ async def test_the_seal_holds_for_what_is_written_though_secrets_are_taken_out(l
     assert [one.state for one in await books.found_all(case)] == ["ok"]
 
 
+async def receipts_are_compared(books: Books, case: str) -> None:
+    """What `interlock undo` would write must be what the record says was done."""
+    assert [one.state for one in await books.found_all(case)] == ["ok"]
+    name, text = books.run("SELECT receipt_id, receipt FROM receipts WHERE case_id = ? ORDER BY seq", case)[0]
+    changed = json.loads(text)
+    changed["before"] = dict.fromkeys(changed["before"], "out")
+    for stored, said in (
+        (json.dumps(changed), f"the receipt {name} has another before in the journal than in the record"),
+        ("{}", f"the receipt {name} cannot be read any more"),
+    ):
+        books.run("UPDATE receipts SET receipt = ? WHERE receipt_id = ?", stored, name)
+        assert await books.found_all(case) == [Checked(case, "wrong", said)]
+    books.run("UPDATE receipts SET receipt = ?, receipt_id = 'r-other' WHERE receipt_id = ?", text, name)
+    assert await books.found_all(case) == [Checked(case, "wrong", f"the receipt {name} is gone from the journal")]
+    books.run("UPDATE receipts SET receipt_id = ? WHERE receipt_id = 'r-other'", name)
+
+
 async def test_a_closed_case_is_shown_as_markdown_and_as_text(
     lab: labs.Lab, books: Books, telemetry: Telemetry, serve: Any, tmp_path: Any
 ) -> None:
@@ -287,15 +305,6 @@ async def test_a_closed_case_is_shown_as_markdown_and_as_text(
     app.include_router(people_router(deps))
     engine = lab.engines["a1"]
     async with serve(app) as url, labs.running_worker(lab.parts()), ended(lab) as cases:
-        await measured(lab)
-        await hang(lab, engine)
-        told = lab.hang(engine)
-        handle = await lab.start(told)
-        cases.append(handle)
-        await lab.in_state(handle, "mitigated")
-        engine.go_on()
-        await lab.resolve(told)
-        result = await handle.result()
 
         async def show(case: str, style: str) -> str:
             rc, out, err = await interlock(
@@ -305,11 +314,23 @@ async def test_a_closed_case_is_shown_as_markdown_and_as_text(
             assert rc == 0, err
             return out
 
+        await measured(lab)
+        await hang(lab, engine)
+        told = lab.hang(engine)
+        handle = await lab.start(told)
+        cases.append(handle)
+        await lab.in_state(handle, "mitigated")
+        is_open = await show(handle.id, "text")
+        engine.go_on()
+        await lab.resolve(told)
+        result = await handle.result()
+
         page, same, text, raw = await asyncio.gather(
             show(handle.id, "markdown"), show(result["case"], "markdown"), show(handle.id, "text"),
             show(result["case"], "json"),
         )  # fmt: skip
     journal.dispose()
+    await receipts_are_compared(books, result["case"])
 
     assert result["head"] == json.loads(raw)["record"]["head"]
     for shown in (page, same):
@@ -322,3 +343,17 @@ async def test_a_closed_case_is_shown_as_markdown_and_as_text(
         assert "\n\n\n" not in shown
     assert result["head"] in text
     assert "`" not in text
+    assert is_open.endswith(")\nstate: mitigated\n"), is_open
+    assert "still open" in is_open
+
+
+def test_a_waiting_case_says_the_command_that_answers_it() -> None:
+    """To be copied, with the digest; a name of a stranger is one word of it."""
+    asked = {"step": "1-x y", "digest": "abc", "quorum": 2, "group": "leads", "expires_at": "12:00", "already": ["ana"]}
+    lines = _waiting({"state": "waiting_approval", "waiting": asked}, "remediate:eu1")
+
+    assert lines == [
+        "state: waiting_approval: 2 of leads until 12:00, given by ana",
+        "interlock approve remediate:eu1 --step '1-x y' --digest abc --reason '…'",
+    ]
+    assert _waiting({"state": "closed"}, "remediate:eu1") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from typing import Annotated, Any, Literal
 
 import typer
@@ -70,7 +71,22 @@ def _written(found: dict[str, Any], style: Literal["markdown", "text"]) -> str:
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise fail(f"its record is of another version ({where}): use --format json") from None
-    return as_markdown(record) if style == "markdown" else as_text(record)
+    if style == "markdown":
+        return as_markdown(record)
+    return as_text(record) + "".join(_line(line) + "\n" for line in _waiting(found, record.workflow_id))
+
+
+def _waiting(found: dict[str, Any], workflow_id: str) -> list[str]:
+    """What an open case waits for, and the command that answers it."""
+    asked = found.get("waiting")
+    if not asked:
+        return [] if found["state"] == "closed" else [f"state: {found['state']}"]
+    given = f", given by {', '.join(asked['already'])}" if asked["already"] else ""
+    words = ["interlock", "approve", workflow_id, "--step", asked["step"], "--digest", asked["digest"], "--reason", "…"]
+    return [
+        f"state: {found['state']}: {asked['quorum']} of {asked['group']} until {asked['expires_at']}{given}",
+        shlex.join(words),
+    ]
 
 
 @app.command("verify")
