@@ -10,12 +10,12 @@ from activities.adapters.kube_keys import Key
 from activities.adapters.kube_read import Picture
 from activities.adapters.kube_values import HASH, bare, labels, name, notes
 from activities.adapters.kube_workload import autoscaler_of, find, frozen, replicasets, template_hash
-from runbooks.redact import redacted
 from activities.errors import Refused
 from runbooks import change
 from runbooks.cluster import ClusterState
 from runbooks.facts import Settings, Value
 from runbooks.fleet import Fleet, Workload
+from runbooks.redact import redacted
 
 BEFORE_FREEZE = "interlock.dev/behavior-before-freeze"
 """Annotation of an autoscaler that we froze: its `spec.behavior` as it was, JSON, null for none."""
