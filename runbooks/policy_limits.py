@@ -17,6 +17,7 @@ from runbooks.library import Library
 from runbooks.plan import PlannedStep
 from runbooks.planning import planned_steps
 from runbooks.policy import DomainPolicy, LeverPolicy, Policy
+from runbooks.policy_probe import MUCH, SHARES
 from runbooks.policy_sample import World, detection_of, sample_fleet, targets_of_kind
 
 BUDGETS = {
@@ -27,9 +28,6 @@ BUDGETS = {
     "max_acts_per_hour": ("breaker_acts",),
 }
 """Limit of a lever → budgets of the domain that count the same units."""
-EVERYTHING: dict[str, float] = {"largest_increment": 1.0, "largest_share": 1.0, "max_share_down": 1.0}
-"""What a limit is at its widest; counts have no widest."""
-ENDLESS = 1_000_000
 Found = dict[str, Any]
 
 
@@ -130,8 +128,8 @@ def _culprits(policy: Policy, case: First) -> list[tuple[tuple[str, ...], str]]:
         return []
     lever = case.step.step.lever
     limits, domain = policy.for_lever(lever), policy.domain
-    wide = limits.model_copy(update={n: EVERYTHING.get(n, ENDLESS) for n in _figures(limits)})
-    most = domain.model_copy(update=dict.fromkeys(_figures(domain), ENDLESS))
+    wide = limits.model_copy(update={n: SHARES.get(n, MUCH) for n in _figures(limits)})
+    most = domain.model_copy(update=dict.fromkeys(_figures(domain), MUCH))
 
     def under(mine: LeverPolicy, all_: DomainPolicy) -> str:
         return _refusal(policy.model_copy(update={"levers": {**policy.levers, lever: mine}, "domain": all_}), case)

@@ -22,6 +22,10 @@ from runbooks.policy_sample import World
 from runbooks.safety import GATES, judge
 
 MUCH = 1_000_000
+SHARES: dict[str, float] = dict.fromkeys(
+    ("largest_increment", "largest_share", "max_share_down", "ask_over_share"), 1.0
+)
+"""What a share is at its widest; counts have no widest."""
 FACTS = {
     "evidence_at": "the time of the evidence",
     "fault": "whether the fault holds now",
@@ -87,19 +91,19 @@ def gates_shown(found: list[list[Stop]]) -> list[GateShown]:
 
 
 def limits_that_count(world: World, failure_class: str, policy: Policy) -> dict[str, float]:
-    """Limits of the lever that have a say in this step: at their narrowest the planner or a gate stops it, or asks."""
+    """Limits of the lever that have a say in this step: at their narrowest or widest the planner or a gate says another thing."""
     lever = world.step.step.lever
     limits = policy.for_lever(lever)
+    now = _answers(world, failure_class, policy)
     out: dict[str, float] = {}
     for name in LeverPolicy.model_fields:
         value = getattr(limits, name)
         if isinstance(value, bool):
             continue
-        narrow = policy.model_copy(
-            update={"levers": {**policy.levers, lever: limits.model_copy(update={name: type(value)(0)})}}
-        )
-        if _answers(world, failure_class, narrow) != _answers(world, failure_class, policy):
-            out[name] = value
+        for other in (type(value)(0), SHARES.get(name, MUCH)):
+            moved = {**policy.levers, lever: limits.model_copy(update={name: other})}
+            if _answers(world, failure_class, policy.model_copy(update={"levers": moved})) != now:
+                out[name] = value
     if "attempts" in out:
         out["cooldown_s"] = limits.cooldown_s
     return out

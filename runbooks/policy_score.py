@@ -159,21 +159,17 @@ def would_have(record: CaseRecord) -> Would:
             return Would(
                 acts=True,
                 lever=step.lever,
-                targets=_targets(step),
+                targets=step.targets,
                 at=judged.at,
                 ask=outcome == "ask",
-                note=str(getattr(step, "would", "")),
+                note=step.would,
             )
         gates = tuple(g.gate for g in judged.verdict.gates if g.outcome == outcome) if outcome != "allow" else ()
         if stopped and outcome == "allow":
             gates = ("Guard",)
         if gates:
-            refused = Would(acts=False, lever=step.lever, targets=_targets(step), at=judged.at, gates=gates)
+            refused = Would(acts=False, lever=step.lever, targets=step.targets, at=judged.at, gates=gates)
     return refused or Would(acts=False)
-
-
-def _targets(step: StepRecord) -> tuple[str, ...]:
-    return tuple(getattr(step, "targets", ()))
 
 
 def _judged(record: CaseRecord, step: StepRecord) -> Judged | None:
@@ -212,7 +208,7 @@ def as_text(found: Score) -> str:
         names = ", ".join(c.case for c in untold[:3])
         lines.append(f"  not told in {len(untold)}: `interlock cases did CASE --lever …` for {names}")
     lines.append(_verdict(found))
-    lines += [f"  {_row(c)}" for c in found.disagreements]
+    lines += [f"  {told_of(c)}" for c in found.disagreements]
     return "\n".join(lines)
 
 
@@ -264,6 +260,9 @@ def _verdict(found: Score) -> str:
 
 
 WORDS: Mapping[Ending, str] = {
+    "untold": "nobody has told",
+    "agreed": "agreed",
+    "both_waited": "both did nothing",
     "same_lever": "another target",
     "other_lever": "another lever",
     "acted_alone": "would have acted alone",
@@ -272,7 +271,8 @@ WORDS: Mapping[Ending, str] = {
 }
 
 
-def _row(case: Compared) -> str:
+def told_of(case: Compared) -> str:
+    """One case in a line: how it compares, what Interlock would have done, what people did."""
     would = case.would
     mine = f"{would.lever} on {', '.join(would.targets) or case.target}" if would.acts else "nothing"
     if not would.acts and would.gates:

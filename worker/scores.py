@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from activities.adapters.sql import SqlJournal
 from runbooks.did import Did
-from runbooks.policy_score import Score, counts, score
+from runbooks.policy_score import Score, compare, counts, score, told_of
 from runbooks.record import CaseRecord
 from worker.errors import OperatorError
 
@@ -65,22 +65,36 @@ def _of_class(text: str, failure_class: str) -> CaseRecord | None:
     return CaseRecord.model_validate(data)
 
 
-async def tell(journal: SqlJournal, name: str, said: dict[str, Any]) -> Did:
-    """Keeps people's word on a closed case, named by its id or, when it had only one, by its workflow id.
+async def tell(journal: SqlJournal, name: str, said: dict[str, Any], now: datetime) -> str:
+    """Keeps people's word on a closed case, named by its id or, when it had only one, by its workflow id. Returns what it is
+    now beside what Interlock would have done.
 
     OperatorError: no such closed case, or several, or a word that cannot be.
     """
-    found = [row.case async for row in journal.closed(name)]
+    found = [row async for row in journal.closed(name)]
     if not found:
         raise OperatorError(f"the journal has no closed case {name}: `interlock cases` lists them")
     if len(found) > 1:
-        raise OperatorError(f"{name} had {len(found)} cases: name one, the last is {found[-1]}")
+        raise OperatorError(f"{name} had {len(found)} cases: name one, the last is {found[-1].case}")
+    case = found[0].case
     try:
-        did = Did.model_validate({"case": found[0], **said})
+        did = Did.model_validate({"case": case, **said})
     except ValidationError as error:
         raise OperatorError(_sentence(error)) from None
-    await journal.did(did.case, did.model_dump_json())
-    return did
+    if did.at is not None and did.at > now:
+        raise OperatorError(f"--at: {did.at:%Y-%m-%d %H:%M:%S} is still to come")
+    await journal.did(case, did.model_dump_json())
+    return _beside(case, found[0].record, [Did.model_validate_json(text) for text in await journal.told(case)])
+
+
+def _beside(case: str, text: str, words: list[Did]) -> str:
+    try:
+        record = CaseRecord.model_validate_json(text)
+    except ValidationError:
+        return f"kept for {case}; its record is of another version, so no score reads it"
+    if record.mode != "observe" or record.target is None:
+        return f"kept for {case}; it ran in mode {record.mode or 'unknown'}, and scores read what only observed"
+    return f"kept for {told_of(compare(record, words))}"
 
 
 def _sentence(error: ValidationError) -> str:
