@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from temporalio import activity
@@ -16,7 +17,7 @@ from activities.ports import Actuator, Cluster, Journal, Traffic
 from activities.standing_now import Declared, applied_by, declared_by
 from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
 from runbooks.cluster import ClusterState
-from runbooks.detection import node_queue
+from runbooks.detection import TargetKind, node_queue
 from runbooks.explained import explained
 from runbooks.facts import Approval, ControlNow, Facts, GuardView, Known, PoolState, Settings, Unknown
 from runbooks.fleet import Dependency, Fleet, homes_of
@@ -24,11 +25,17 @@ from runbooks.gates.calendar import is_change
 from runbooks.gates.headroom import reserved
 from runbooks.gates.question import Question
 from runbooks.levers import ClusterStep, IncreaseCapacity, NodeStep, Page
-from runbooks.plan import CheckRequest, CheckResult
+from runbooks.plan import CheckRequest, CheckResult, GateVerdict, Verdict
 from runbooks.planning import plan_change, plan_restore
 from runbooks.policy import Policy
 from runbooks.safety import judge
 from runbooks.several import one_picture, one_view
+
+SMALL_CLUSTER = 60
+"""Nodes and pods up to which the whole state goes into the history."""
+LATELY = timedelta(seconds=60)
+"""How long a domain whose faults were one is asked about that first."""
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class SafetyActivities:
@@ -54,11 +61,14 @@ class SafetyActivities:
         self._fleet = fleet
         self._clock = clock
         self._permits = Permits(guard, policy, clock)
+        self._correlated: dict[str, datetime] = {}
 
     @activity.defn(name="check")
     async def check(self, req: CheckRequest) -> CheckResult:
         """May this increment be done now? With outcome allow the Guard has been asked, and its permit is in the answer."""
         domains = req.step.domains or (req.target.domain,)
+        if (member := await self._member(req, domains[0])) is not None:
+            return member
         declared, placed = await asyncio.gather(
             declared_by(self._traffic, domains, self._clock), self._placed(req, domains)
         )
@@ -80,7 +90,7 @@ class SafetyActivities:
         verdict = judge(question, facts)
         result = CheckResult(
             verdict=verdict,
-            facts=facts,
+            facts=facts.model_copy(update={"cluster": _told(facts.cluster, req, domains)}),
             change=change if isinstance(change, Change) else None,
             complete=isinstance(change, NothingToDo),
             explained=await self._explained(req, domains, facts),
@@ -110,9 +120,43 @@ class SafetyActivities:
             }
         )
 
+    async def _member(self, req: CheckRequest, domain: str) -> CheckResult | None:
+        """While the faults of a domain are one, a member learns it by one question: two hundred that each read the whole
+        cluster first would keep the Guard from answering any of them."""
+        lately = self._clock() - self._correlated.get(domain, NEVER) < LATELY
+        if (
+            req.purpose != "act"
+            or req.observe
+            or req.known_receipts
+            or req.target.kind is TargetKind.CLUSTER
+            or not lately
+        ):
+            return None
+        with port_failures():
+            answer = await self._permits.announce(req, domain)
+        if answer.kind != "correlated":
+            return None
+        unread = Unknown(why=f"it was not read: {answer.why}")
+        facts = Facts(
+            now=self._clock(),
+            evidence_at=evidence_time(req.detections, unread),
+            fault=unread,
+            before=unread,
+            pools=unread,
+            guard=unread,
+            verifier=unread,
+            skew_s=skew(req.detections),
+            control=unread,
+        )
+        gate = GateVerdict(gate="G13", outcome="deny", reason=f"{answer.why}; the domain's case has it", lasting=True)
+        verdict = Verdict(outcome="deny", gates=(gate,), policy=self._policy.ref)
+        return CheckResult(verdict=verdict, facts=facts, guard="correlated", guard_why=answer.why)
+
     async def _announced(self, req: CheckRequest, domains: Sequence[str], result: CheckResult) -> CheckResult:
         """A case that may not act is counted all the same: two hundred that each wait for a click are one fault."""
         view = result.facts.guard
+        if isinstance(view, Known) and view.value.correlated:
+            self._correlated[domains[0]] = self._clock()
         if req.purpose != "act" or req.observe or not isinstance(view, Known):
             return result
         stopped = view.value.halted or view.value.breaker
@@ -331,6 +375,25 @@ def _state(placed: Known[Declared] | Unknown | None) -> Known[ClusterState] | Un
     if placed.value.state is None:
         return Unknown(why="this actuator tells no state of a cluster")
     return Known[ClusterState](value=placed.value.state, observed_at=placed.observed_at)
+
+
+def _told(
+    state: Known[ClusterState] | Unknown | None, req: CheckRequest, domains: Sequence[str]
+) -> Known[ClusterState] | Unknown | None:
+    """What of a large cluster goes into the history: what the step may touch, and whatever is not as it should be."""
+    if not isinstance(state, Known) or len(state.value.nodes) + len(state.value.pods) <= SMALL_CLUSTER:
+        return state
+    pools = {t.split("/")[2] for t in req.step.targets if "/service/" in t} | {req.target.service}
+    named = {req.target.node, getattr(req.step.step, "node", None)}
+    pods = {k: p for k, p in state.value.pods.items() if p.pool in pools or p.node in named}
+    nodes = {
+        k: n
+        for k, n in state.value.nodes.items()
+        if k in named or n.cordoned or n.sick_gpus or any(p.node == k for p in pods.values())
+    }
+    left_out = len(state.value.nodes) - len(nodes) + len(state.value.pods) - len(pods)
+    told = ClusterState(nodes=nodes, pods=pods, workloads=state.value.workloads, left_out=left_out)
+    return Known[ClusterState](value=told, observed_at=state.observed_at)
 
 
 async def _not_needed() -> Unknown:

@@ -85,6 +85,9 @@ class ClusterState(Model):
     nodes: dict[str, NodeState] = Field(default_factory=dict)
     pods: dict[str, PodState] = Field(default_factory=dict, description="By name; those of the fleet's pools only.")
     workloads: dict[str, WorkloadState] = Field(default_factory=dict, description="By pool.")
+    left_out: int = Field(
+        default=0, ge=0, description="Nodes and pods that this copy of a large cluster does not tell."
+    )
 
     def on(self, node: str) -> tuple[PodState, ...]:
         """Replicas on a node that are not on their way out, oldest first."""

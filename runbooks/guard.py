@@ -149,6 +149,10 @@ class GuardState(BaseModel):
         if held is not None and not self._holds(req):
             self._enqueue(req, now)
             return Answer(kind="queued", why=f"the domain is held by {held.workflow_id}", retry_after_s=30)
+        if held is None and self.queue and not self._first(req):
+            # It was freed in this very moment, and the turn is about to be given: nobody slips in before who has waited.
+            self._enqueue(req, now)
+            return Answer(kind="queued", why=f"{self.queue[0].workflow_id} waits for the domain", retry_after_s=30)
         refusal = self._limits(req, now)
         if refusal is not None:
             return refusal
@@ -236,6 +240,10 @@ class GuardState(BaseModel):
             act_before=req.facts_oldest_at + timedelta(seconds=req.permit_ttl_s),
         )
         return Answer(kind="permit", why="granted", permit=permit)
+
+    def _first(self, req: AcquireRequest) -> bool:
+        first = self.queue[0]
+        return first.workflow_id == req.workflow_id and _life(first.case) == _life(req.case)
 
     def _enqueue(self, req: AcquireRequest, now: datetime) -> None:
         mine = next((t for t in self.queue if t.workflow_id == req.workflow_id), None)

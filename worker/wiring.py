@@ -153,6 +153,8 @@ async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
             parts.client,
             task_queue=parts.task_queue,
             activities=activities_of(parts, client, watcher, source),
+            # Each is a thread under one GIL: a hundred at once keep a Guard, whose own task takes milliseconds, waiting.
+            max_concurrent_workflow_tasks=16,
             max_concurrent_activities=50,
             max_concurrent_local_activities=50,
         )

@@ -175,7 +175,9 @@ class StepRun:
         self._gone_since = None
         if outcome == "deny":
             passing = result.verdict.may_pass or momentary(result)
-            if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), self._patience()):
+            # A Guard that cannot be asked is not this target's matter: sixty cases that gave up at once would page sixty times.
+            patience = math.inf if result.facts.guard.state == "unknown" else self._patience()
+            if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), patience):
                 return None
             return await self._give_up(result.verdict.because())
         if self.case.diagnosis is not None and self.case.diagnosis.policy.mode == "observe":
