@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from worker.commands.client import Failed, call, case_path, fail
+from worker.did import did
 from worker.settings import Settings, load
 
 app = typer.Typer(help="Open and closed cases.", invoke_without_command=True)
+app.command("did")(did)
 WORDS = {"ok": "ok", "alone": "by itself", "no_chain": "no chain", "wrong": "WRONG"}
 ALONE = (
     "{away}: each record was compared with itself only. Whoever edits a record and computes its chain anew is not found "
