@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from temporalio import activity
 
@@ -13,14 +12,14 @@ from activities.facts import Clock, Gatherer, alert_age_s, evidence_time, known,
 from activities.failures import port_failures
 from activities.guard_client import GuardClient
 from activities.permits import Permits
+from activities.picture import control_now, domain_of, state_of, told
 from activities.ports import Actuator, Cluster, Journal, Traffic
 from activities.standing_now import Declared, applied_by, declared_by
 from runbooks.change import CannotPlan, Change, NothingToDo, Receipt
-from runbooks.cluster import ClusterState
 from runbooks.detection import TargetKind, node_queue
 from runbooks.explained import explained
-from runbooks.facts import Approval, ControlNow, Facts, GuardView, Known, PoolState, Settings, Unknown
-from runbooks.fleet import Dependency, Fleet, homes_of
+from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
+from runbooks.fleet import Dependency, Fleet
 from runbooks.gates.calendar import is_change
 from runbooks.gates.headroom import reserved
 from runbooks.gates.question import Question
@@ -31,8 +30,6 @@ from runbooks.policy import Policy
 from runbooks.safety import judge
 from runbooks.several import one_picture, one_view
 
-SMALL_CLUSTER = 60
-"""Nodes and pods up to which the whole state goes into the history."""
 LATELY = timedelta(seconds=60)
 """How long a domain whose faults were one is asked about that first."""
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -90,7 +87,7 @@ class SafetyActivities:
         verdict = judge(question, facts)
         result = CheckResult(
             verdict=verdict,
-            facts=facts.model_copy(update={"cluster": _told(facts.cluster, req, domains)}),
+            facts=facts.model_copy(update={"cluster": told(facts.cluster, req, domains)}),
             change=change if isinstance(change, Change) else None,
             complete=isinstance(change, NothingToDo),
             explained=await self._explained(req, domains, facts),
@@ -215,9 +212,9 @@ class SafetyActivities:
             guard=view,
             verifier=baseline,
             skew_s=skew(req.detections),
-            cluster=_state(placed),
+            cluster=state_of(placed),
             dependencies=leans_on,
-            control=_control(req, acted, before, answered),
+            control=control_now(req, acted, before, answered),
             error_budget=budget,
             rejoin=req.rejoin,
             approval=self._approval(req),
@@ -230,7 +227,7 @@ class SafetyActivities:
         if req.purpose != "act" or not isinstance(view, Known) or not any(s.nodes for s in view.value.standing):
             return ""
         if state is None and self._cluster is not None:
-            state = _state(await declared_by(self._cluster, domains, self._clock))
+            state = state_of(await declared_by(self._cluster, domains, self._clock))
         placed = state.value if isinstance(state, Known) else None
         return explained(req.target, req.detections, view.value, placed, req.workflow_id, self._fleet)
 
@@ -346,54 +343,6 @@ class SafetyActivities:
             verified=req.approval_verified,
             expires_at=req.approval_expires_at,
         )
-
-
-def domain_of(change: Change, fleet: Fleet, domains: Sequence[str]) -> str | None:
-    """The domain whose permit writes the change: the first that all of its settings lie in. None: there is no such one."""
-    homes = [homes_of(key, fleet) for key in change.after]
-    return next((d for d in sorted(domains) if all(d in h for h in homes)), None)
-
-
-def _control(
-    req: CheckRequest, acted: Known[Declared] | Unknown, before: Known[Settings] | Unknown, took_s: float
-) -> Known[ControlNow] | Unknown:
-    """How the system that the step works through answers. An agent of a node is asked by its queue (`_deaf`)."""
-    if isinstance(acted, Unknown):
-        return acted
-    kind: Literal["traffic", "cluster", "node"] = "traffic"
-    if isinstance(req.step.step, NodeStep):
-        kind = "node"
-    elif isinstance(req.step.step, ClusterStep):
-        kind = "cluster"
-    seen = before.observed_at if isinstance(before, Known) else acted.observed_at
-    return Known(value=ControlNow(kind=kind, answered_in_s=took_s), observed_at=seen)
-
-
-def _state(placed: Known[Declared] | Unknown | None) -> Known[ClusterState] | Unknown | None:
-    if isinstance(placed, Unknown) or placed is None:
-        return placed
-    if placed.value.state is None:
-        return Unknown(why="this actuator tells no state of a cluster")
-    return Known[ClusterState](value=placed.value.state, observed_at=placed.observed_at)
-
-
-def _told(
-    state: Known[ClusterState] | Unknown | None, req: CheckRequest, domains: Sequence[str]
-) -> Known[ClusterState] | Unknown | None:
-    """What of a large cluster goes into the history: what the step may touch, and whatever is not as it should be."""
-    if not isinstance(state, Known) or len(state.value.nodes) + len(state.value.pods) <= SMALL_CLUSTER:
-        return state
-    pools = {t.split("/")[2] for t in req.step.targets if "/service/" in t} | {req.target.service}
-    named = {req.target.node, getattr(req.step.step, "node", None)}
-    pods = {k: p for k, p in state.value.pods.items() if p.pool in pools or p.node in named}
-    nodes = {
-        k: n
-        for k, n in state.value.nodes.items()
-        if k in named or n.cordoned or n.sick_gpus or any(p.node == k for p in pods.values())
-    }
-    left_out = len(state.value.nodes) - len(nodes) + len(state.value.pods) - len(pods)
-    told = ClusterState(nodes=nodes, pods=pods, workloads=state.value.workloads, left_out=left_out)
-    return Known[ClusterState](value=told, observed_at=state.observed_at)
 
 
 async def _not_needed() -> Unknown:
