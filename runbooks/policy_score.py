@@ -16,10 +16,13 @@ from pydantic import Field
 from runbooks.base import Model, Time
 from runbooks.detection import Target
 from runbooks.did import Did, in_force
+from runbooks.markdown import plain
 from runbooks.record import CaseRecord, Judged, StepRecord
 
 ENOUGH = 20
 """Fewer cases than this with people's word say nothing about a class."""
+LONGEST = 1000
+"""Characters of a line."""
 Ending = Literal["untold", "agreed", "same_lever", "other_lever", "acted_alone", "refused", "paged_only", "both_waited"]
 
 
@@ -32,7 +35,8 @@ class Would(Model):
     at: Time | None = None
     ask: bool = Field(default=False, description="The gates themselves would have asked people first.")
     gates: tuple[str, ...] = ()
-    note: str = ""
+    why: str = Field(default="", description="What those gates said.")
+    note: str = Field(default="", description="What its first increment would have changed.")
 
 
 class Compared(Model):
@@ -165,10 +169,11 @@ def would_have(record: CaseRecord) -> Would:
                 note=step.would,
             )
         gates = tuple(g.gate for g in judged.verdict.gates if g.outcome == outcome) if outcome != "allow" else ()
+        why = judged.verdict.because()
         if stopped and outcome == "allow":
-            gates = ("Guard",)
+            gates, why = ("Guard",), f"Guard: {guard}"
         if gates:
-            refused = Would(acts=False, lever=step.lever, targets=step.targets, at=judged.at, gates=gates)
+            refused = Would(acts=False, lever=step.lever, targets=step.targets, at=judged.at, gates=gates, why=why)
     return refused or Would(acts=False)
 
 
@@ -192,24 +197,26 @@ def as_text(found: Score) -> str:
     if not n:
         return "\n".join(lines)
     if told:
-        rows: list[tuple[str, Sequence[Compared]]] = [
-            ("agreed: same lever, same target", found.of("agreed")),
-            ("agreed on the lever, not on the target", found.of("same_lever")),
-            ("would have moved another lever", found.of("other_lever")),
-            ("would have acted, people did nothing", found.of("acted_alone")),
-            ("would have been refused, people acted", found.of("refused")),
-            ("would only have told people, people acted", found.of("paged_only")),
-            ("both did nothing", found.of("both_waited")),
+        rows: list[tuple[str, Sequence[Compared], list[str]]] = [
+            ("agreed: same lever, same target", found.of("agreed"), _helped(found)),
+            ("agreed on the lever, not on the target", found.of("same_lever"), []),
+            ("would have moved another lever", found.of("other_lever"), []),
+            ("would have acted, people did nothing", found.of("acted_alone"), []),
+            ("would have been refused, people acted", found.of("refused"), _by_gate(found)),
+            ("would only have told people, people acted", found.of("paged_only"), []),
+            ("both did nothing", found.of("both_waited"), []),
         ]
-        lines += [f"  {what:<42} {_of(len(cases), len(told))}" for what, cases in rows if cases]
-        lines += _by_gate(found) + _helped(found) + _earlier(found)
+        for what, cases, more in rows:
+            lines += [f"  {what:<42} {_of(len(cases), len(told))}", *more] if cases else []
+        lines += _earlier(found)
     untold = found.of("untold")
     if untold:
         names = ", ".join(c.case for c in untold[:3])
         lines.append(f"  not told in {len(untold)}: `interlock cases did CASE --lever …` for {names}")
     lines.append(_verdict(found))
-    lines += [f"  {told_of(c)}" for c in found.disagreements]
-    return "\n".join(lines)
+    for one in found.disagreements:
+        lines += [f"  {one.case}", f"    {compared(one)}"]
+    return "\n".join(plain(line, LONGEST) for line in lines)  # names and notes are strangers' text
 
 
 def _of(part: int, whole: int) -> str:
@@ -228,13 +235,9 @@ def _by_gate(found: Score) -> list[str]:
 
 def _helped(found: Score) -> list[str]:
     agreed = found.of("agreed")
-    if not agreed:
-        return []
     said = [next((d.helped for d in c.did if d.lever == c.would.lever and d.helped), None) for c in agreed]
-    return [
-        f"    of the {len(agreed)} agreed, people say it helped in {said.count('yes')} and not in {said.count('no')}; "
-        f"{said.count(None)} not told"
-    ]
+    yes, no = said.count("yes"), said.count("no")
+    return [f"    it helped in {yes}, it did not in {no}, nobody said in {said.count(None)}"]
 
 
 def _earlier(found: Score) -> list[str]:
@@ -256,7 +259,9 @@ def _verdict(found: Score) -> str:
     wrong = len(found.disagreements)
     if wrong:
         return f"{n} cases with people's word are enough to look at; read the {wrong} disagreement(s) before promoting:"
-    return f"{n} cases with people's word, and no disagreement among them"
+    vain = sum(any(d.helped == "no" for d in c.did) for c in found.of("agreed"))
+    helped = f"; but in {vain} of the agreed it did not help" if vain else ""
+    return f"{n} cases with people's word, and no disagreement among them{helped}"
 
 
 WORDS: Mapping[Ending, str] = {
@@ -271,21 +276,23 @@ WORDS: Mapping[Ending, str] = {
 }
 
 
-def told_of(case: Compared) -> str:
+def compared(case: Compared) -> str:
     """One case in a line: how it compares, what Interlock would have done, what people did."""
     would = case.would
-    mine = f"{would.lever} on {', '.join(would.targets) or case.target}" if would.acts else "nothing"
-    if not would.acts and would.gates:
-        mine = f"{would.lever} refused by {', '.join(would.gates)}"
-    theirs = "; ".join(
-        " ".join(
-            [
-                "nothing" if d.lever == "none" else d.lever,
-                *([f"on {d.target}"] if d.target else []),
-                *([f"({'helped' if d.helped == 'yes' else 'did not help'})"] if d.helped else []),
-                f"by {d.who}",
-            ]
-        )
-        for d in case.did
-    )
-    return f"{case.case}  {WORDS[case.ending]}: Interlock {mine}; people {theirs}"
+    if would.acts:
+        mine = would.lever + _on(would.targets, case)
+    else:
+        mine = f"{would.lever} refused ({would.why[:200]})" if would.gates else "nothing"
+    theirs = "; ".join(_did(d, case) for d in case.did)
+    return f"{WORDS[case.ending]}: Interlock {mine}; people {theirs or 'did not tell'}"
+
+
+def _did(did: Did, case: Compared) -> str:
+    helped = {"yes": " and it helped", "no": " and it did not help", None: ""}[did.helped]
+    what = "nothing" if did.lever == "none" else did.lever + _on((did.target,) if did.target else (), case)
+    return f"{what}{helped} ({did.who}{f': {did.note}' if did.note else ''})"
+
+
+def _on(targets: Sequence[str], case: Compared) -> str:
+    """Where it is not the case's own target."""
+    return f" on {', '.join(targets)}" if targets and tuple(targets) != (case.target,) else ""

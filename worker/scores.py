@@ -13,7 +13,8 @@ from sqlalchemy.exc import ArgumentError
 
 from activities.adapters.sql import SqlJournal
 from runbooks.did import Did
-from runbooks.policy_score import Score, compare, counts, score, told_of
+from runbooks.markdown import plain
+from runbooks.policy_score import LONGEST, Score, compare, compared, counts, score
 from runbooks.record import CaseRecord
 from worker.errors import OperatorError
 
@@ -94,7 +95,7 @@ def _beside(case: str, text: str, words: list[Did]) -> str:
         return f"kept for {case}; its record is of another version, so no score reads it"
     if record.mode != "observe" or record.target is None:
         return f"kept for {case}; it ran in mode {record.mode or 'unknown'}, and scores read what only observed"
-    return f"kept for {told_of(compare(record, words))}"
+    return f"kept for {case}: {plain(compared(compare(record, words)), LONGEST)}"
 
 
 def _sentence(error: ValidationError) -> str:
