@@ -21,7 +21,7 @@ from temporalio.worker import (
 
 NOTHING = RawValue(Payload())
 """A start without any payload."""
-LOOSE = frozenset({"detect", "decide", "takeover", "hand_back", "abort", "halt", "resume"})
+LOOSE = frozenset({"detect", "decide", "takeover", "hand_back", "abort", "halt", "resume", "reset_breaker"})
 """Signals whose handlers take whatever comes and answer it themselves. The others are Interlock's own."""
 
 
