@@ -15,7 +15,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.errors import Permanent, Retryable
-from runbooks.detection import TASK_QUEUE, guard_id
+from runbooks.detection import TASK_QUEUE, guard_id, guard_queue
 from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Announce, Answer, Release
 
@@ -31,7 +31,7 @@ class GuardClient:
 
     def __init__(self, client: Client, task_queue: str = TASK_QUEUE) -> None:
         self._client = client
-        self._queue = task_queue
+        self._queue = guard_queue(task_queue)
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def view(self, domain: str) -> GuardView:

@@ -173,6 +173,12 @@ def guard_id(domain: str) -> str:
 TASK_QUEUE = "interlock"
 
 
+def guard_queue(queue: str = TASK_QUEUE) -> str:
+    """The Guards' own task queue. A case that waits in a local activity keeps its slot of the worker: two hundred that wait
+    for a Guard's answer must not keep that Guard from its slot."""
+    return f"{queue}-guard"
+
+
 def node_queue(node: str) -> str:
     """The task queue of one node's agent."""
     return f"{TASK_QUEUE}-node-{node}"

@@ -19,7 +19,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from runbooks.detection import TASK_QUEUE, guard_id
+from runbooks.detection import guard_id, guard_queue
 from runbooks.people import Order
 from worker.identity import Person, claim_for
 from worker.intake_http import Problem
@@ -88,7 +88,7 @@ class Orders(Desk):
                 "Guard",
                 {"domain": domain},
                 id=guard_id(domain),
-                task_queue=TASK_QUEUE,
+                task_queue=guard_queue(),
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 start_signal="halt",
                 start_signal_args=[{"reason": reason, "who": person.sub}],

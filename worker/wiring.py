@@ -32,7 +32,7 @@ from activities.safety import SafetyActivities
 from activities.sampling import SamplingActivities
 from activities.triage import TriageActivities
 from runbooks.decisions import approver_groups
-from runbooks.detection import TASK_QUEUE, node_queue
+from runbooks.detection import TASK_QUEUE, guard_queue, node_queue
 from runbooks.fleet import Fleet
 from runbooks.library import Library
 from runbooks.policy import Policy
@@ -149,16 +149,25 @@ async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
             probe_timeout_s=parts.probe_timeout_s,
         )
         await stack.enter_async_context(watcher)
+        activities = activities_of(parts, client, watcher, source)
         worker = Worker(
             parts.client,
             task_queue=parts.task_queue,
-            activities=activities_of(parts, client, watcher, source),
-            # Each is a thread under one GIL: a hundred at once keep a Guard, whose own task takes milliseconds, waiting.
-            max_concurrent_workflow_tasks=16,
+            activities=activities,
+            # A case keeps its slot while a check waits, and a storm has many that wait for the same thing.
+            max_concurrent_workflow_tasks=200,
             max_concurrent_activities=50,
-            max_concurrent_local_activities=50,
+            max_concurrent_local_activities=30,
         )
-        async with worker:
+        guards = Worker(
+            parts.client,
+            task_queue=guard_queue(parts.task_queue),
+            activities=activities,
+            max_concurrent_workflow_tasks=10,
+            max_concurrent_activities=10,
+            max_concurrent_local_activities=10,
+        )
+        async with guards, worker:
             guard = GuardClient(parts.client, parts.task_queue)
             for domain in parts.fleet.domains():
                 await guard.start(domain)  # a Guard that already knows what stands answers the first alert at once

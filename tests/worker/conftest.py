@@ -31,7 +31,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.errors import Retryable
 from activities.ports import Told
 from runbooks.claims import SignedClaim
-from runbooks.detection import TASK_QUEUE
+from runbooks.detection import TASK_QUEUE, guard_queue
 from worker.intake import IntakeDeps, build_intake
 from worker.settings import IntakeSettings
 from worker.telemetry import Telemetry, setup
@@ -209,12 +209,16 @@ async def address() -> AsyncIterator[str]:
 async def client(address: str, telemetry: Telemetry) -> AsyncIterator[Client]:
     """A client with our plugin, and a worker that runs the recorders."""
     client = await Client.connect(address, data_converter=pydantic_data_converter, plugins=[telemetry.plugin])
-    async with Worker(
-        client,
-        task_queue=TASK_QUEUE,
-        workflows=[RecordingRemediation, RecordingGuard],
-        activities=[recorder_write],
-        workflow_runner=UnsandboxedWorkflowRunner(),
+    runner = UnsandboxedWorkflowRunner()
+    async with (
+        Worker(
+            client,
+            task_queue=TASK_QUEUE,
+            workflows=[RecordingRemediation],
+            activities=[recorder_write],
+            workflow_runner=runner,
+        ),
+        Worker(client, task_queue=guard_queue(), workflows=[RecordingGuard], workflow_runner=runner),
     ):
         yield client
 
