@@ -17,6 +17,9 @@ from runbooks.detection import TASK_QUEUE, Detection, summary_of
 from runbooks.people import CloseRequest, TellRequest
 from runbooks.record import CaseRecord
 
+BATCH = 100
+"""Detections in one signal: a payload of more than two megabytes is refused."""
+
 
 class CasebookActivities:
     """What every case needs and no gate judges: it changes nothing that serves traffic."""
@@ -60,7 +63,8 @@ class CasebookActivities:
         if not members:
             return
         with port_failures():
-            await self._deliver(members[0], list(members))
+            for at in range(0, len(members), BATCH):
+                await self._deliver(members[at], list(members[at : at + BATCH]))
 
     @activity.defn(name="forward")
     async def forward(self, detection: Detection) -> str:

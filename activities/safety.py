@@ -196,7 +196,7 @@ class SafetyActivities:
             self._gather.dependencies(self._leans_on(req)),
             self._gather.error_budget(self._route_of(req)) if is_change(req.step.step) else _none(),
         )
-        view = one_view(views)
+        view = one_view(views, req.workflow_id)
         own = await self._own(req) if placed is not None else {}
         acted = declared if placed is None else placed
         change = await self._deaf(req) or self._plan(req, acted, placed, state, view, own)

@@ -38,11 +38,14 @@ class Asking(BaseModel):
         self._forget(asker.at, limits)
         if asker.target.kind is TargetKind.CLUSTER:
             return False  # the domain's own case asks for all of them
+        known = {site(a.target) for a in self.askers.values()}
         self.askers.pop(asker.workflow_id, None)  # who asks again is the newest
         self.askers[asker.workflow_id] = asker
         for old in list(self.askers)[:-KEEP_ASKING]:
             del self.askers[old]
-        self.last = asker.at
+        if self.since is None or site(asker.target) not in known:
+            # Only a further target prolongs it: one that stays sick and is told again would for ever.
+            self.last = asker.at
         if self.since is not None:
             return False
         sites = {site(a.target) for a in self.askers.values()}

@@ -8,8 +8,9 @@ from runbooks.cluster import ClusterState
 from runbooks.facts import GuardView, Known, PoolState, Spent, Unknown
 
 
-def one_view(views: Sequence[Known[GuardView] | Unknown]) -> Known[GuardView] | Unknown:
-    """What the Guards of all the domains say. One that cannot be asked makes the whole unknown."""
+def one_view(views: Sequence[Known[GuardView] | Unknown], mine: str = "") -> Known[GuardView] | Unknown:
+    """What the Guards of all the domains say. One that cannot be asked makes the whole unknown. `mine`: the workflow that
+    asks; a domain that it holds is named first, so that it gives it back."""
     known = [v for v in views if isinstance(v, Known)]
     lost = next((v for v in views if isinstance(v, Unknown)), None)
     if lost is not None:
@@ -27,7 +28,7 @@ def one_view(views: Sequence[Known[GuardView] | Unknown]) -> Known[GuardView] | 
             resumed_at=max((v.resumed_at for v in seen if v.resumed_at), default=None),
             breaker=next((v.breaker for v in seen if v.breaker), None),
             dirty=next((v.dirty for v in seen if v.dirty), None),
-            holder=next((v.holder for v in seen if v.holder), None),
+            holder=mine if any(v.holder == mine for v in seen) else next((v.holder for v in seen if v.holder), None),
             held_since=min((v.held_since for v in seen if v.held_since), default=None),
             queue=max(v.queue for v in seen),
             correlated=next((v.correlated for v in seen if v.correlated), None),

@@ -31,6 +31,11 @@ LEVER = SearchAttributeKey.for_keyword("InterlockLever")
 Stop = Literal["aborted", "replan", "resolved"]
 
 
+SPOKEN_AT_MOST = 100
+"""Detections in the input of one activity: two megabytes end a workflow, unheard."""
+MEMBERS_TOLD_EVERY = timedelta(minutes=15)
+
+
 def readable(error: ValidationError) -> str:
     """The first problem of a payload in one sentence that names the field."""
     first = error.errors()[0]
@@ -67,6 +72,8 @@ class CaseFile:
         self.waiting = ""
         self.plan_again = False
         self.planned_at = now
+        self.members_told: set[str] = set()
+        self.members_told_at = now
 
     # --- what the page and the search show -------------------------------------------------------------------------
 
@@ -127,24 +134,59 @@ class CaseFile:
             self.note("forwarded", stray.workflow_id)
 
     def merge(self) -> None:
-        """Empties the inbox into the set of fingerprints. A graver or a new one makes the case plan again."""
-        while self.inbox:
-            new = self.inbox.pop(0)
+        """Empties the inbox into the set of fingerprints. A graver or a new one makes the case plan again.
+
+        A storm brings thousands in one task, which the server ends after two seconds: one pass, one look at the page.
+        """
+        inbox, self.inbox = self.inbox, []
+        rank = max((d.severity.rank for d in self.detections.values()), default=-1)
+        members = sum(d.alert == CORRELATED and d.status == "firing" for d in self.detections.values())
+        told: dict[tuple[str, str, str], int] = {}
+        for new in inbox:
             if new.reported_by:
                 self.requesters.add(new.reported_by)  # kept when a detector's word replaces this one
             old = self.detections.get(new.key)
             if old is not None and new.observed_at < old.observed_at:
                 continue  # re-ordered on the way: the newer word counts
-            graver = max((d.severity.rank for d in self.detections.values()), default=-1) < new.severity.rank
-            known = [(k, d) for k, d in self.detections.items() if d.status == "firing"]
+            graver, rank = new.severity.rank > rank, max(rank, new.severity.rank)
+            was = old is not None and old.status == "firing" and old.alert == CORRELATED
             self.detections[new.key] = new
             if old is None or old.status != new.status:
-                self.note(f"alert {new.status}", f"{new.alert} by {new.detector}")
+                line = (new.status, new.alert, new.detector)
+                told[line] = told.get(line, 0) + 1
             # One more member of a fault that is known to be the domain's changes no plan: else 200 would ask 200 times.
-            joins = new.alert == CORRELATED and any(d.alert == CORRELATED for k, d in known if k != new.key)
+            joins = new.alert == CORRELATED and members - was > 0
+            members += (new.alert == CORRELATED and new.status == "firing") - was
             if new.status == "firing" and (graver or (not joins and (old is None or old.status == "resolved"))):
                 self.plan_again = True
-        self.record.detections = list(self.detections.values())
+        for (status, alert, detector), count in told.items():
+            self.note(f"alert {status}", f"{alert} by {detector}" + (f", {count} times" if count > 1 else ""))
+        if inbox:
+            self.record.detections = list(self.detections.values())
+
+    def spoken(self) -> tuple[Detection, ...]:
+        """The detections that a check or a triage gets: all, or of very many the gravest and newest that fire."""
+        if len(self.detections) <= SPOKEN_AT_MOST:
+            return tuple(self.detections.values())
+        gravest = sorted(self.firing(), key=lambda d: (d.severity.rank, d.observed_at, d.key), reverse=True)
+        return tuple(gravest[:SPOKEN_AT_MOST])
+
+    async def tell_of_members(self) -> None:
+        """A domain's case whose people know of it tells them of further targets, now and then: whoever joins it later must
+        not fall sick in silence."""
+        members = {d.labels.get("member", "") for d in self.firing() if d.alert == CORRELATED}
+        new, now = sorted(members - self.members_told), workflow.now()
+        if not new or (self.members_told and now - self.members_told_at < MEMBERS_TOLD_EVERY):
+            return
+        first = not self.members_told
+        self.members_told |= members
+        self.members_told_at = now
+        if not first:  # the first ones are what its own page is about
+            names = "\n".join(f"- {name}" for name in new[:50])
+            title = (
+                f"{len(new)} more target(s) of {self.record.target.id if self.record.target else 'the domain'} are sick"
+            )
+            await self.page_briefly(f"members/{now:%Y%m%dT%H%M%S}", title, names)
 
     def firing(self) -> tuple[Detection, ...]:
         """What fires now."""
@@ -278,6 +320,7 @@ class CaseFile:
             self.taken_back = False
             await self.send_on()
             self.merge()
+            await self.tell_of_members()
             if self.aborted_by:
                 return "aborted"
             if self.taken_by:

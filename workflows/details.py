@@ -26,6 +26,8 @@ NOT_HERE = (
 )
 LAST = 12
 """Timeline lines shown; the record has all."""
+RENDERED = 200
+"""Timeline lines that are rendered at all: the page is made anew with each of them."""
 LAST_WAITING = 4
 """Fewer while a person must decide: the question must not be pushed off the screen."""
 _LIVE = frozenset("\\`*_{}[]#|&<>!~$")
@@ -50,10 +52,10 @@ def page(record: CaseRecord, state: str, waiting: str = "") -> str:
     if waiting:
         lines += [waiting, ""]
     lines += ["**Timeline** (UTC)", ""]
-    told = _told(record.timeline)
+    told = _told(record.timeline[-RENDERED:])
     shown = told[-(LAST_WAITING if asking else LAST) :]
     lines += [f"- {line}" for line in shown]
-    if left := len(told) - len(shown):
+    if left := len(told) - len(shown) + len(record.timeline[:-RENDERED]):
         lines += ["", f"{left} earlier, and all reasons: *Queries → `status`*"]
     return "\n".join(lines)
 

@@ -63,7 +63,7 @@ class Increments:
             workflow_id=case.record.workflow_id,
             target=case.record.target,
             failure_class=case.diagnosis.classification.failure_class,
-            detections=tuple(case.detections.values()),
+            detections=case.spoken(),
             step=step,
             increment=increment,
             attempt=self._attempt,

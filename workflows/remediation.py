@@ -227,7 +227,7 @@ class Remediation(Doors):
                     continue
 
     async def _diagnose(self, case: CaseFile) -> None:
-        request = TriageRequest(detections=tuple(case.detections.values()), now=workflow.now())
+        request = TriageRequest(detections=case.spoken(), now=workflow.now())
         diagnosis = await workflow.execute_local_activity_method(
             TriageActivities.diagnose, request, **PURE, summary="Classify and plan"
         )

@@ -133,6 +133,9 @@ class StepRun:
             waited = (workflow.now() - self._waiting_since).total_seconds() if self._waiting_since else 0.0
             result = await self.moves.check(self.step, "act", self._increment, waited_s=waited)
             if result is None:
+                self._queued = (
+                    True  # a grant whose answer was lost may hold the domain: giving back too much harms nobody
+                )
                 await self._step_back()
                 if not await self._hold(5, "facts or Guard could not be had"):
                     return await self._give_up("the facts that the gates need could not be had")
@@ -159,6 +162,9 @@ class StepRun:
             await self._step_back()
             await self._wait_it_out(result.explained)
             return None
+        view = result.facts.guard
+        if view.state == "known" and view.value.holder == self.case.record.workflow_id:
+            self._queued = True  # kept for this case, or granted in an answer that was lost
         if outcome != "allow":
             await self._step_back()
         if result.guard == "correlated" and not self.record.receipts:
