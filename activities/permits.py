@@ -39,12 +39,16 @@ class Permits:
     ) -> Answer:
         """The permit of the domain that is written to, when every domain grants; else the first answer that is none.
 
-        What was granted before a refusal is given back at once: a case never sits on one domain while it waits for another.
+        What was granted before a refusal is given back at once: a case never sits on one domain while it waits for another,
+        but for an undo, which holds them already.
         """
         granted: list[tuple[str, Answer]] = []
         for domain in sorted(domains):
             answer = await self._guard.acquire(self._request(req, domain, change, facts, epochs[domain]))
             if answer.kind != "permit":
+                if req.purpose == "undo":
+                    # What stands unproven keeps its domains: another case must not act beside it.
+                    return answer
                 await asyncio.gather(*(self._give_back(req, d) for d, _ in granted))
                 return answer
             granted.append((domain, answer))

@@ -224,11 +224,12 @@ class GuardState(BaseModel):
     def _grant(self, req: AcquireRequest, now: datetime) -> Answer:
         # A new epoch for EVERY permit, not only for every lock: an apply that wakes after its own undo is then fenced.
         self.epoch = max(self.epoch, req.seen_epoch) + 1
-        self.lock = Lock(case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, since=now)
+        act = self._act(req, now) if req.purpose == "act" else None
+        self.lock = Lock(case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, since=now, act=act)
         self.current = req.target
         self.queue = [t for t in self.queue if t.workflow_id != req.workflow_id]
-        if req.purpose == "act":
-            self.book.note(self._act(req, now), req.limits)
+        if act is not None:
+            self.book.note(act, req.limits)
         permit = Permit(
             id=f"{self.domain}.{self.epoch}.{digest({'k': req.key, 'r': req.run_id})[:8]}",
             domain=self.domain,
@@ -275,7 +276,9 @@ class GuardState(BaseModel):
             self.book.did_not_help(rel.ineffective, rel.at + timedelta(seconds=patience))
         if rel.bad:
             self.book.ended_badly(rel.bad, rel.at, self.limits)
-        if self._holds(rel):
+        if self.lock is not None and self._holds(rel):
+            if self.lock.act is not None and not rel.applied:
+                self.book.undo_note(self.lock.act)
             self.lock = None
             self.current = None
         self.queue = [t for t in self.queue if t.workflow_id != rel.workflow_id or _life(t.case) != _life(rel.case)]

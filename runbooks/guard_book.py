@@ -83,6 +83,11 @@ class Book(BaseModel):
         if count >= limits.breaker_acts:
             self._trip(f"{count} acts within {limits.breaker_window_s:.0f} s; {limits.breaker_acts} trip it", act.at)
 
+    def undo_note(self, act: Act) -> None:
+        """A permit that was given back unused is no act: else a domain that is merely busy uses up attempts and budgets."""
+        if act in self.acts:
+            self.acts.remove(act)
+
     def ended_badly(self, why: str, now: datetime, limits: DomainPolicy) -> None:
         """A remedy made it worse, or nobody can tell what it did: a few of these and no lever moves by itself."""
         window = timedelta(seconds=limits.breaker_window_s)

@@ -10,7 +10,7 @@ from runbooks.base import Model, Seconds, Time
 from runbooks.change import Blast, Permit
 from runbooks.detection import Target
 from runbooks.facts import StandingReceipt
-from runbooks.guard_book import remedy
+from runbooks.guard_book import Act, remedy
 from runbooks.policy import DomainPolicy
 
 
@@ -104,6 +104,7 @@ class Lock(Model):
     workflow_id: str
     run_id: str
     since: Time
+    act: Act | None = Field(default=None, description="As counted at the grant; not counted if nothing comes of it.")
 
 
 class Ticket(Model):

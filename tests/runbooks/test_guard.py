@@ -13,34 +13,9 @@ from runbooks.change import Blast
 from runbooks.detection import Target
 from runbooks.facts import StandingReceipt
 from runbooks.guard import AcquireRequest, Answer, GuardState, Release
-from tests.unbounded import UNBOUNDED
+from tests.runbooks.guard_lab import NOW, ask, back, stands
 
-NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 CASES = ("w1", "w2", "w3", "w4")
-
-
-def ask(who: str = "w1", attempt: int = 1, **more: Any) -> AcquireRequest:
-    """A request of a case for its own endpoint, with facts of now."""
-    base: dict[str, Any] = {
-        "domain": "lab", "case": f"{who}#1", "workflow_id": who, "run_id": "r", "step_id": "1-isolate_endpoint",
-        "target": Target(cluster="lab", service="chat", endpoint=f"{who}:1"), "increment": 0, "attempt": attempt,
-        "purpose": "act", "lever": "isolate_endpoint", "change_digest": "d", "blast": Blast(), "facts_oldest_at": NOW,
-        "seen_epoch": 0, "priority": 5, "settle_s": 1.0, "permit_ttl_s": 5.0, "max_acts_per_hour": 1000,
-        "attempts": 1000, "cooldown_s": 3600.0, "ineffective_s": 3600.0, "failure_class": "engine.hang", "limits": UNBOUNDED,
-    }  # fmt: skip
-    return AcquireRequest.model_validate({**base, **more})
-
-
-def back(who: str = "w1", applied: bool = False, at: datetime = NOW, **more: Any) -> Release:
-    """A release of a case."""
-    return Release(case=f"{who}#1", workflow_id=who, applied=applied, at=at, **more)
-
-
-def stands(who: str = "w1") -> StandingReceipt:
-    """What a case left standing."""
-    return StandingReceipt(
-        receipt_id=f"{who}#1/1", case=f"{who}#1", lever="isolate_endpoint", target_id=f"lab/{who}", since=NOW
-    )
 
 
 def test_the_first_gets_a_permit_the_second_a_ticket_and_its_turn_when_the_first_gives_back() -> None:
@@ -99,7 +74,7 @@ def test_a_new_run_of_a_terminated_case_neither_takes_nor_frees_the_lock_that_th
 def test_answers_do_not_grow_with_the_number_of_cases() -> None:
     """They are carried by continue-as-new; too much would end the Guard, and with it a halt."""
     guard = GuardState(domain="lab")
-    for n in range(2000):
+    for n in range(700):
         guard.acquire(ask(f"w{n}"), NOW)
         guard.release(back(f"w{n}"))
     assert len(guard.answers) <= 512
@@ -146,12 +121,25 @@ def test_attempts_acts_per_hour_and_what_did_not_help_are_refused_but_never_an_u
     """G2 and G10, kept across cases."""
     guard = GuardState(domain="lab")
     guard.acquire(ask("w1"), NOW)
-    guard.release(back("w1"))
+    guard.release(back("w1", applied=True, at=NOW - timedelta(minutes=1)))
     assert "was tried 1 times" in guard.acquire(ask("w1", attempt=2, attempts=1), NOW).why
     assert "(G2)" in guard.acquire(ask("w2", max_acts_per_hour=1), NOW).why
     guard.release(back("w1", ineffective=ask("w1").remedy))
     assert "did not help" in guard.acquire(ask("w1", attempt=3), NOW).why
     assert guard.acquire(ask("w1", attempt=4, max_acts_per_hour=0, attempts=1, purpose="undo"), NOW).kind == "permit"
+
+
+def test_a_permit_that_was_given_back_unused_is_no_act_and_no_attempt() -> None:
+    """Else a domain that is merely busy, or a second domain that is held, would use up a remedy that nobody tried."""
+    guard = GuardState(domain="lab")
+    for attempt in (1, 2, 3):
+        assert guard.acquire(ask("w1", attempt=attempt, attempts=1), NOW).permit
+        guard.release(back("w1"))
+    assert guard.view(NOW).acts_last_hour == 0
+    assert guard.acquire(ask("w1", attempt=4, attempts=1), NOW).permit
+    guard.release(back("w1", applied=True, at=NOW - timedelta(minutes=1)))
+    assert guard.view(NOW).acts_last_hour == 1
+    assert "was tried 1 times" in guard.acquire(ask("w1", attempt=5, attempts=1), NOW).why
 
 
 def test_a_dirty_domain_grants_nothing_not_even_a_turn() -> None:
