@@ -22,7 +22,7 @@ from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Setting
 from runbooks.fleet import Dependency, Fleet
 from runbooks.gates.calendar import is_change
 from runbooks.gates.headroom import reserved
-from runbooks.gates.question import Question
+from runbooks.gates.question import Question, allowed_by_people
 from runbooks.levers import ClusterStep, IncreaseCapacity, NodeStep, Page
 from runbooks.plan import CheckRequest, CheckResult, GateVerdict, Verdict
 from runbooks.planning import plan_change, plan_restore
@@ -84,6 +84,7 @@ class SafetyActivities:
             policy=self._policy,
             fleet=self._fleet,
         )
+        question = question.model_copy(update={"approved": allowed_by_people(question, facts)})
         verdict = judge(question, facts)
         result = CheckResult(
             verdict=verdict,

@@ -63,9 +63,15 @@ class GuardState(BaseModel):
     nonces: list[str] = Field(default_factory=list, description="Of orders through the API, each of which counts once.")
     news: list[str] = Field(default_factory=list, description="Cases still to be told that their faults are one.")
 
-    def recover(self, found: Recovered) -> None:
-        """Takes over what stood before this Guard began."""
+    def standing_of(self, rid: str) -> tuple[str, ...]:
+        """Ids under which a step stands: its own, of which it may have several, and what nobody knows the end of."""
+        return tuple(s for s in self.standing if s == rid or s.startswith((f"{rid}/uncertain", f"{rid}~")))
+
+    def recover(self, found: Recovered, newer: bool = False) -> None:
+        """Takes over what stands by the journal: before this Guard began, or (`newer`) after a case's last word to it."""
         for standing in found.standing:
+            if newer:
+                self.standing[standing.receipt_id] = standing
             self.standing.setdefault(standing.receipt_id, standing)
         self.owners = {**found.owners, **self.owners}
         self.targets = {**found.targets, **self.targets}

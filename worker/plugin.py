@@ -13,7 +13,19 @@ from workflows.loose import OnePayload
 from workflows.remediation import Remediation
 
 WORKFLOWS = (Remediation, Guard)
-PARTS = ("casefile", "details", "doors", "guard_page", "increments", "levers", "loose", "retries", "standing", "steps")
+PARTS = (
+    "casefile",
+    "details",
+    "diagnosis",
+    "doors",
+    "guard_page",
+    "increments",
+    "levers",
+    "loose",
+    "retries",
+    "standing",
+    "steps",
+)
 """Parts of the workflows. Under RAISE_ON_UNINTENTIONAL_PASSTHROUGH every module beside the workflow's own must be named.
 `tests/test_packaging.py` holds what the sandbox then no longer does for them: no clock, no random, no I/O (docs/adr/0003)."""
 

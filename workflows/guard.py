@@ -153,7 +153,7 @@ class Guard:
                 # Whatever came meanwhile (a late release, a retry of its last question): dirty must never stay for ever.
                 self._state.dirty = None
                 # What it applied and never reported stands, and counts like everything that stands.
-                self._state.recover(reaped.left)
+                self._state.recover(reaped.left, newer=True)
                 self._state.last_change_at = workflow.now()
                 if self._state.lock is not None and self._state.lock.workflow_id == owner:
                     self._state.give_up(owner)
@@ -188,7 +188,6 @@ class Guard:
     async def order(self, claim: SignedClaim) -> Ordered:
         """What became of it. Nothing changes before the person's rights are judged."""
         self._handled += 1
-        self._state.nonces = [*self._state.nonces, claim.nonce][-200:]
         try:
             judged = await workflow.execute_local_activity_method(
                 AttestActivities.check_order,
@@ -198,6 +197,10 @@ class Guard:
             )
         except ActivityError as error:
             raise ApplicationError(str(error.cause or error), type="Refused") from error
+        # Only now, since it is genuine: junk must not push out what keeps an old claim from counting again.
+        if claim.nonce in self._state.nonces:
+            raise ApplicationError("this claim was used before: send the order again", type="Refused")
+        self._state.nonces = [*self._state.nonces, claim.nonce][-200:]
         self._obey(judged)
         return judged
 
@@ -282,7 +285,8 @@ class Guard:
     def settled(self, receipt_id: str) -> None:
         """From `interlock undo`, or from a person who adopts what stands."""
         self._handled += 1
-        self._state.release(Release(case="", workflow_id="", applied=True, removed=(receipt_id,), at=workflow.now()))
+        gone = self._state.standing_of(receipt_id)
+        self._state.release(Release(case="", workflow_id="", applied=True, removed=gone, at=workflow.now()))
 
     @workflow.query(description="Lock, queue, standing receipts, counters, halt.")
     def view(self) -> GuardView:

@@ -10,18 +10,17 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.casebook import CasebookActivities
-from activities.triage import TriageActivities
 from runbooks.detection import Target, member, workflow_id
 from runbooks.levers import Page
 from runbooks.people import CloseRequest
-from runbooks.plan import TriageRequest
 from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord, sealed
 from workflows import details
-from workflows.casefile import CLASS, LEVER, SERVICE, CaseFile
+from workflows.casefile import LEVER, CaseFile
+from workflows.diagnosis import diagnose
 from workflows.doors import Doors
 from workflows.increments import Increments
 from workflows.loose import NOTHING
-from workflows.retries import PURE, QUICK
+from workflows.retries import QUICK
 from workflows.standing import Standing
 from workflows.steps import StepRun
 
@@ -129,8 +128,7 @@ class Remediation(Doors):
         before = case.record.classification
         case.plan_again = False
         if case.firing():
-            case.planned_at = workflow.now()
-            await self._diagnose(case)
+            await diagnose(case)
         same = before is not None and case.record.classification == before
         # One more alert of the same fault must not leave half a drain standing, nor the steps after it undone.
         cut_short, self._cut_short = self._cut_short, False
@@ -225,19 +223,6 @@ class Remediation(Doors):
                     return None, ""
                 case None:
                     continue
-
-    async def _diagnose(self, case: CaseFile) -> None:
-        request = TriageRequest(detections=case.spoken(), now=workflow.now())
-        diagnosis = await workflow.execute_local_activity_method(
-            TriageActivities.diagnose, request, **PURE, summary="Classify and plan"
-        )
-        case.diagnosis = diagnosis
-        found, record = diagnosis.classification, case.record
-        record.classification, record.runbook, record.policy = found, diagnosis.plan.runbook, diagnosis.plan.policy
-        record.mode, record.why = diagnosis.policy.mode, diagnosis.plan.why
-        service = record.target.service if record.target and record.target.service else ""
-        workflow.upsert_search_attributes([CLASS.value_set(found.failure_class), SERVICE.value_set(service)])
-        case.note("classified", f"{found.failure_class} by rule {found.rule}; plan: {diagnosis.plan.title}")
 
     async def _stand(self, case: CaseFile, stood: list[Standing]) -> tuple[Outcome | None, str]:
         """What stands is watched until it can be restored, the newest first."""

@@ -17,6 +17,7 @@ from runbooks.record import StepRecord
 from runbooks.standing import merged
 from workflows import details
 from workflows.casefile import CaseFile, Stop
+from workflows.diagnosis import still_planned
 from workflows.increments import Increments
 
 StepEnd = Literal[
@@ -162,6 +163,9 @@ class StepRun:
             await self._step_back()
             await self._wait_it_out(result.explained)
             return None
+        if outcome == "hold" and outdated(result):
+            await self._plan_anew(result)
+            return None
         view = result.facts.guard
         if view.state == "known" and view.value.holder == self.case.record.workflow_id:
             self._queued = True  # kept for this case, or granted in an answer that was lost
@@ -193,10 +197,6 @@ class StepRun:
         if outcome == "hold" and stopped_by_people(result):
             # However long it lasts: a halt must not make cases give up one by one. News of its end wakes this one.
             await self._halted(result.verdict.because())
-            return None
-        if outcome == "hold" and outdated(result):
-            self.case.note("plan again", result.verdict.because())
-            self.case.plan_again = True
             return None
         if outcome == "hold":
             until = result.verdict.until or workflow.now() + timedelta(seconds=10)
@@ -243,6 +243,20 @@ class StepRun:
         if not await self._hold(max(result.retry_after_s, 0.2), result.guard_why):
             return await self._give_up(f"held too long: {result.guard_why}")
         return None
+
+    async def _plan_anew(self, result: CheckResult) -> None:
+        """G14 wants a new plan. After a halt everything begins again, approvals as well. After a long wait a plan that comes
+        out the same goes on, in its place of the queue: stepping back would cost it its turn each time."""
+        case, view = self.case, result.facts.guard
+        case.note("plan again", result.verdict.because())
+        stopped = (
+            view.state == "known" and view.value.resumed_at is not None and case.planned_at <= view.value.resumed_at
+        )
+        step = None if stopped or not case.firing() else await still_planned(case, self.step)
+        if step is None:
+            case.plan_again = True  # heard at the next safe point, which gives the domain back
+            return
+        self.step = step
 
     async def _halted(self, why: str) -> None:
         """Levers are stopped by a person or by the breaker: nothing is given up, and afterwards all is planned again."""
@@ -319,7 +333,7 @@ class StepRun:
         """Waits for people, durably, holding nothing. On the last approval the gates are asked again."""
         case = self.case
         assert case.diagnosis is not None
-        case.named = any(g.gate == "G6" and g.outcome == "ask" for g in result.verdict.gates)
+        case.named = any(g.gate != "G7" and g.outcome == "ask" for g in result.verdict.gates)
         rights, now = case.rights(), workflow.now()
         if case.pending is None or case.pending.digest != self.step.digest or case.pending.expires_at <= now:
             case.approvals = {}

@@ -29,6 +29,7 @@ class Question(Model):
     purpose: Literal["act", "undo", "restore"]
     alert_age_s: float | None = None
     planned_at: Time
+    approved: bool = Field(default=False, description="Named, verified people have approved exactly this plan.")
     waited_s: Seconds = Field(default=0.0, description="How long this step has been held or queued by now.")
     policy: Policy
     fleet: Fleet
@@ -55,6 +56,8 @@ def say(
 
 def unknown(q: Question, gate: str, what: str, fact: Unknown) -> GateVerdict:
     """Unknown denies. Policy may turn that into Ask for the short list that its type allows, and no other gate."""
+    if gate in q.policy.ask_on_unknown and q.approved:
+        return say(gate, "allow", f"{what} is unknown ({fact.why}); named people have approved it all the same")
     if gate in q.policy.ask_on_unknown:
         return say(gate, "ask", f"{what} is unknown ({fact.why}); policy asks people")
     return GateVerdict(gate=gate, outcome="deny", reason=f"{what} is unknown: {fact.why}", unknown=True)

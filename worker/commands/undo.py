@@ -54,7 +54,7 @@ async def _settle(settings: Settings, receipt_id: str, reason: str) -> str:
     try:
         receipt = await _find(journal, receipt_id)
         await journal.settle(receipt_id, "settled", reason[:200])
-        return f"{receipt_id} is settled: {reason}; {await _tell_guard(settings, receipt)}"
+        return f"{receipt_id} is settled: {reason}; {await _tell_guard(settings, journal, receipt)}"
     finally:
         journal.dispose()
 
@@ -66,8 +66,12 @@ async def _find(journal: SqlJournal, receipt_id: str) -> Receipt:
     return receipt
 
 
-async def _tell_guard(settings: Settings, receipt: Receipt) -> str:
+async def _tell_guard(settings: Settings, journal: SqlJournal, receipt: Receipt) -> str:
     """The Guard stops counting the step's standing change. Temporal may be away: then it is said, not hidden."""
+    step = (receipt.case, receipt.step_id)
+    left = [r.id for r in await journal.standing(receipt.domain) if (r.case, r.step_id) == step and r.id != receipt.id]
+    if left:
+        return f"the Guard still counts the step: {', '.join(left)} of it stand"
     try:
         async with asyncio.timeout(5):
             client = await connect(settings.temporal)
@@ -92,7 +96,7 @@ async def _undo(settings: Settings, receipt_id: str) -> str:
         async with _actuator(settings, receipt) as actuator:
             change = await take_back(actuator, receipt)
         await journal.settle(receipt_id, "undone", "interlock undo")
-        told = await _tell_guard(settings, receipt)
+        told = await _tell_guard(settings, journal, receipt)
         return f"undone: {', '.join(f'{k} is {v} again' for k, v in change.after.items())}; {told}"
     finally:
         journal.dispose()
