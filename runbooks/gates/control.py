@@ -62,8 +62,8 @@ def g11_control_plane(q: Question, f: Facts) -> GateVerdict:
 
 def _carries(sick: Target, needed: Target) -> bool:
     """True when the sick target is what is needed, or has it inside."""
-    inner, outer = needed.model_dump(exclude_none=True), sick.model_dump(exclude_none=True)
-    return all(inner.get(k) == v for k, v in outer.items())
+    inner = needed.model_dump()
+    return all(inner[k] == v for k, v in sick.model_dump(exclude_none=True).items())
 
 
 def _unknown(why: str, passing: bool = False) -> GateVerdict:

@@ -75,6 +75,8 @@ G2 = [
     (yes("2 endpoint(s) out, 0% of traffic, 0 standing"), takes(WIDE, **A2), facts()),
     (no("3 of 4 endpoints of pool-a would be out; the limit is 50%"), takes(WIDE, **A3), facts()),
     (no("pool nowhere is not in the inventory"), takes(endpoints_down={"nowhere": 1}), facts()),
+    (no(f"2 endpoints of pool-a would be out; the limit is 1 ({STANDS})"),
+     takes(**A2), facts(guard=standing(endpoints_down={"pool-b": 1}))),
     # Shares of a route: at once, and in all.
     (yes("0 endpoint(s) out, 25% of traffic, 0 standing"), takes(share_moved={"chat": 0.25}), facts()),
     (no("26% of chat at once; the largest increment is 25%"), takes(share_moved={"chat": 0.26}), facts()),
@@ -88,6 +90,8 @@ G2 = [
      takes({"largest_share": 0.5}, share_moved={"chat": 0.2}), facts(guard=standing(share_moved={"chat": 0.4}))),
     (yes("0 endpoint(s) out, 25% of traffic, 0 standing"), takes(refused_share=0.25), facts()),
     (no("26% more refused at once; the largest increment is 25%"), takes(refused_share=0.26), facts()),
+    (no(f"20% of chat would be moved; the limit is 10% ({STANDS})"),
+     takes({"largest_share": 0.1}, share_moved={"chat": 0.2}), facts(guard=standing(share_moved={"other": 0.9}))),
     # Nodes, GPUs, and replicas that restart.
     (yes("0 endpoint(s) out, 0% of traffic, 0 standing"), k.ask(k.DRAIN, k.CORDON), k.facts()),
     (no("2 nodes would be out (n1, n2); the limit is 1"), k.ask(k.DRAIN, k.CORDON), k.facts(guard=k.stands(nodes=("n2",)))),
@@ -117,6 +121,15 @@ G2 = [
      k.ask(k.RESTART, k.EVICT), k.facts(guard=k.stands("isolate_endpoint", "x", endpoints_down={"big": 1}))),
     (yes("1 endpoint(s) out, 0% of traffic, 1 standing"),
      k.ask(k.RESTART, k.EVICT), k.facts(guard=k.stands("isolate_endpoint", "x", endpoints_down={"small": 1}))),
+]  # fmt: skip
+
+
+G2 += [
+    (no("2 replicas of big would be down; the limit is 1 (isolate_endpoint on x stands)"),
+     k.ask(k.DRAIN, {"restarting": {"big": 2}}), k.facts(guard=k.stands("isolate_endpoint", "x", endpoints_down={"small": 1}))),
+    (no(f"9 nodes would be out ({', '.join(f'n{n}' for n in range(1, 10))}); the limit is 1"),
+     k.ask(k.DRAIN, k.CORDON), k.facts(guard=k.stands(nodes=tuple(f"n{n}" for n in range(9, 1, -1))))),
+    (yes("0 endpoint(s) out, 0% of traffic, 0 standing"), k.ask(k.RESET, {}, k.policy(max_gpus=0)), k.facts()),
 ]  # fmt: skip
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from runbooks.change import Change
 from runbooks.facts import Facts, FaultNow, GuardView, StandingReceipt, Unknown
-from runbooks.gates.freshness import freshness_bound_s
+from runbooks.gates.freshness import freshness_bound_s, goes_on
 from runbooks.gates.question import Question
 from runbooks.levers import RolloutHotfix
 from runbooks.plan import GateVerdict
@@ -65,6 +64,8 @@ G1 = [
     (verdict("G1", "allow", FRESH), question(alert_age_s=None), facts()),
     (verdict("G1", "deny", "the alert was 60 min old when it came; 15 min is the most"), question(alert_age_s=3600.0), facts()),
     (verdict("G1", "deny", "the alert was 15 min old when it came; 15 min is the most"), question(alert_age_s=900.1), facts()),
+    (verdict("G1", "deny", "the alert was 600 min old when it came; 100 min is the most"),
+     question(alert_age_s=36000.0, policy=policy(timing=Timing(scrape_period_s=2.5, max_alert_age_s=6000.0))), facts()),
     # Later rings of a rollout rest on the ring before, and not on the alert that began it.
     (verdict("G1", "allow", "facts are 0.5 s old; the rings before are the evidence"), RING, evidence(99, guard=rings())),
     (verdict("G1", "deny", "the newest evidence is 99.0 s old; 5 s is the most"), RING, evidence(99)),
@@ -113,6 +114,8 @@ def test_facts_may_be_two_scrape_periods_old_and_five_seconds_always(period_s: f
     assert freshness_bound_s(policy(timing=Timing(scrape_period_s=period_s))) == bound_s
 
 
-def test_a_change_of_a_later_ring_is_judged_like_any_other() -> None:
-    """Only the evidence is replaced; all other gates see the ring."""
-    assert isinstance(RING.change, Change)
+def test_only_an_act_of_a_later_ring_goes_on() -> None:
+    """A way back rests on what stands, and on nothing that the rings before have shown."""
+    assert goes_on(RING, facts(guard=rings()))
+    for purpose in ("undo", "restore"):
+        assert not goes_on(RING.model_copy(update={"purpose": purpose}), facts(guard=rings()))

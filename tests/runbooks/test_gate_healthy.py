@@ -131,6 +131,17 @@ G5 = [
          "4 of 4 answer in receiving pool-b"),
      question(change=change(endpoints_down={"pool-a": 1}, restarting={"pool-b": 1}, **MOVE)), facts()),
 ]  # fmt: skip
+# Even a policy that no file can hold: it would ask about this gate, and the gate denies.
+FORGED = policy().model_copy(update={"ask_on_unknown": ("G5",)})
+ASKS = " is unknown (x); policy asks people"
+NO_PROBE_ASKS = "how many endpoints of {} answer is unknown (they could not be probed); policy asks people"
+G5 += [
+    (no("the state of pool pool-a" + ASKS), question(policy=FORGED), facts(pools=X)),
+    (no(NO_PROBE_ASKS.format("pool-a")), question(policy=FORGED), a(None)),
+    (no("the state of pool pool-a" + ASKS), question(policy=FORGED, change=change(restarting={"pool-a": 1})), facts(pools=X)),
+    (no(NO_PROBE_ASKS.format("pool-a")), question(policy=FORGED, change=change(restarting={"pool-a": 1})), a(None)),
+    (no("the state of pool pool-b" + ASKS), question(policy=FORGED, change=change(**MOVE)), facts(pools=X)),
+]  # fmt: skip
 
 
 @table(*G5)

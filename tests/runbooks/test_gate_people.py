@@ -92,6 +92,7 @@ G7 = [
     (WANTS, rule("auto", {"ask_over_share": 0.2}, {"share_moved": {"chat": 0.21}}), facts()),
     (WANTS, rule("auto", {"ask_over_share": 0.0}, {"share_moved": {"chat": 0.01}}), facts()),
     (AUTO, rule("auto", {"ask_over_share": 0.0}), facts()),
+    (AUTO, rule("auto", {"ask_over_share": 0.0}).model_copy(update={"change": NothingToDo(why="done")}), facts()),
     (WANTS, rule("ask", {"ask_over_share": 0.5}, {"share_moved": {"chat": 0.2}}), facts()),
     # The approval.
     (verdict("G7", "ask", f"the approval is for plan old, this is {ENVELOPE.digest}"), rule(), agreed(digest="old")),

@@ -98,6 +98,16 @@ G12 = [
     (NONE, move(at("eu"), at("us"), Change(before={B: 40}, after={B: 60}, last=True)), facts()),
     (NONE, question(), facts()),
 ]  # fmt: skip
+G12.append(
+    (
+        verdict("G12", "allow", "pool-b may serve what pool-a, pool-c did"),
+        question(
+            change=JOIN,
+            fleet=WIDE.model_copy(update={"pools": (*fleet({}, {}).pools, THIRD.model_copy(update=at("")))}),
+        ),
+        facts(),
+    )
+)
 
 
 @table(*G12)
@@ -110,12 +120,14 @@ def test_requests_go_only_where_they_may_be_served(wanted: GateVerdict, asked: Q
     ("change", "found"),
     [
         (AWAY, (("pool-a",), ("pool-b",))),
-        (Change(before={}, after={B: 5}, last=True), ((), ("pool-b",))),
+        (Change(before={}, after={B: 1}, last=True), ((), ("pool-b",))),
+        (Change(before={}, after={B: 0}, last=True), ((), ())),
+        (Change(before={B: 5}, after={B: 5}, last=True), ((), ())),
         (Change(before={"admit/chat/batch": 100}, after={"admit/chat/batch": 50}, last=True), ((), ())),
         (Change(before={A: "60"}, after={A: 40}, last=True), ((), ())),
         (Change(before={A: 60}, after={A: "40"}, last=True), ((), ())),
     ],
-    ids=["both", "from nothing", "no weight", "before is text", "after is text"],
+    ids=["both", "from nothing", "still nothing", "the same", "no weight", "before is text", "after is text"],
 )
 def test_who_gives_and_who_takes_is_read_from_the_weights(change: Change, found: object) -> None:
     """Nothing else moves requests between pools."""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from runbooks.base import Model
 from runbooks.facts import Facts, FaultNow, GuardView, Unknown
-from runbooks.gates.question import Question
+from runbooks.gates.question import Gate, Question
 from runbooks.levers import RolloutHotfix
+from runbooks.plan import GateVerdict
 from runbooks.policy import ClassPolicy
 from runbooks.safety import GATES, judge
 from tests.runbooks import gate_cluster as k
@@ -128,6 +129,22 @@ def test_a_hold_ends_with_the_last_of_its_gates_and_nothing_else_has_an_end() ->
     held = facts(fault=known(FaultNow(holds=False, detail="ok")))
     assert judge(question(), held).until == until
     assert judge(question(), facts()).until is None
+
+
+def test_what_was_held_longest_ends_last_and_a_denial_after_a_hold_is_a_denial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the gates' order."""
+    halted = facts(guard=known(GuardView(domain="lab", halted="by ana")), before=known({}))
+    assert judge(question(), halted).outcome == "deny"
+
+    def says(outcome: Any, until: float | None = None) -> Gate:
+        at = None if until is None else NOW + timedelta(seconds=until)
+        return lambda q, f: GateVerdict(gate="G", outcome=outcome, reason="", until=at)
+
+    monkeypatch.setattr(
+        "runbooks.safety.GATES", (says("hold", 5), says("allow", 20), says("hold", 9), says("hold"), says("ask", 30))
+    )
+    found = judge(question(), facts())
+    assert (found.outcome, found.until) == ("hold", NOW + timedelta(seconds=9))
 
 
 def test_every_verdict_names_its_policy() -> None:
