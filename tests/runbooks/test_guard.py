@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from runbooks.change import Blast
 from runbooks.detection import Target
-from runbooks.facts import StandingReceipt
-from runbooks.guard import AcquireRequest, Answer, GuardState, Release
+from runbooks.guard import AcquireRequest, Answer, GuardState
 from tests.runbooks.guard_lab import NOW, ask, back, stands
 
 CASES = ("w1", "w2", "w3", "w4")
