@@ -189,13 +189,14 @@ def _of_fleet(policy: Policy, fleet: Fleet) -> Iterator[Finding]:
                 known = near(name, sorted(labels)) if labels else "; no pool declares one"
                 text = f"no pool of the fleet has residency {name}, so this allows nothing{known}"
                 yield warning(text, "placement", "residency", label)
-    for index, route in enumerate(fleet.routes):
-        if not route.error_budget:
-            text = (
-                f"{route.name} has no error budget query, so G15 lets changes through while users already suffer: "
-                "give PromQL of the share that is left"
-            )
-            yield Finding(severity="warning", of="fleet", field=("routes", index, "error_budget"), text=text)
+    blind = [index for index, route in enumerate(fleet.routes) if not route.error_budget]
+    if blind:
+        names = ", ".join(fleet.routes[index].name for index in blind[:5]) + (", …" if len(blind) > 5 else "")
+        text = (
+            f"{len(blind)} of {len(fleet.routes)} route(s) have no error budget query ({names}), so G15 lets changes through while "
+            "users already suffer: give PromQL of the share that is left"
+        )
+        yield Finding(severity="warning", of="fleet", field=("routes", blind[0], "error_budget"), text=text)
 
 
 def _controls(fleet: Fleet) -> Iterator[Finding]:

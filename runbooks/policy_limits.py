@@ -28,6 +28,8 @@ BUDGETS = {
     "max_acts_per_hour": ("breaker_acts",),
 }
 """Limit of a lever → budgets of the domain that count the same units."""
+MOST_NODES = 8
+"""Other nodes that are looked at beside a target: replicas go somewhere, and where does not matter here."""
 Found = dict[str, Any]
 
 
@@ -43,17 +45,38 @@ class First(NamedTuple):
 
 def first_increments(policy: Policy, library: Library, fleet: Fleet, now: datetime) -> Iterator[First]:
     """Every lever of every runbook on one target of each shape: pools of one size are alike to the gates."""
+    shapes = {k: _shapes(fleet, k) for k in TargetKind}
     for runbook in library.runbooks.values():
         for name in runbook.applies_to:
-            for target in _shapes(fleet, TargetKind(name)):
+            for target in shapes[TargetKind(name)]:
+                near = around(fleet, target)
                 steps, _ = planned_steps(
-                    runbook, detection_of(target, now), library=library, policy=policy, fleet=fleet, now=now
+                    runbook, detection_of(target, now), library=library, policy=policy, fleet=near, now=now
                 )
                 for step in steps:
                     if isinstance(step.step, Page):
                         continue
-                    changes, _ = World.of(fleet, step, target, now).walk(policy)
-                    yield First(runbook.failure_class, target, step, World.of(fleet, step, target, now), changes)
+                    changes, _ = World.of(near, step, target, now).walk(policy)
+                    yield First(runbook.failure_class, target, step, World.of(near, step, target, now), changes)
+
+
+def around(fleet: Fleet, target: Target) -> Fleet:
+    """The part of the fleet that a target's steps can touch: a policy is checked in a second, however large the fleet is."""
+    node = fleet.node(target.node or "") if target.service is None else None
+    own = [target.service] if target.service else [*node.pools] if node is not None else []
+    if not own:
+        own = [p.name for p in fleet.pools if p.cluster == target.cluster][:3]
+    routes = [r for r in fleet.routes if set(r.pools) & set(own)]
+    keep = {*own, *(p for r in routes for p in r.pools)}
+    hosts = [n for n in fleet.nodes if n is not node and set(n.pools) & keep][:MOST_NODES]
+    nodes = [n.model_copy(update={"pools": tuple(p for p in n.pools if p in keep)}) for n in hosts]
+    return fleet.model_copy(
+        update={
+            "routes": tuple(routes),
+            "pools": tuple(p for p in fleet.pools if p.name in keep),
+            "nodes": (*([node] if node is not None else []), *nodes),
+        }
+    )
 
 
 def _shapes(fleet: Fleet, kind_: TargetKind) -> list[Target]:
@@ -71,14 +94,19 @@ def limit_findings(policy: Policy, library: Library, fleet: Fleet | None, now: d
     """Limits of levers, budgets and minimums."""
     own = fleet or sample_fleet()
     cases = list(first_increments(policy, library, own, now))
-    yield from _never_met(policy, cases)
+    usual = cases if fleet is None else list(first_increments(policy, library, sample_fleet(), now))
+    yield from _never_met(policy, cases, usual)
     yield from _half_way(policy, cases)
     yield from _over_budget(policy)
     yield from _minimums(policy, own, cases)
 
 
-def _never_met(policy: Policy, cases: list[First]) -> Iterator[Found]:
-    """A lever whose first increment cannot be planned, or that G2 refuses, and the limits of which each is enough for that."""
+def _never_met(policy: Policy, cases: list[First], usual: list[First]) -> Iterator[Found]:
+    """A lever whose first increment cannot be planned, or that G2 refuses, and the limits of which each is enough for that.
+
+    An error only where a `usual` fleet could not meet it either: a fleet of single replicas is no mistake of its policy.
+    """
+    never = {place for c in usual for place, _ in _culprits(policy, c)}
     for lever in dict.fromkeys(c.step.step.lever for c in cases):
         mine = [c for c in cases if c.step.step.lever == lever]
         blocked: dict[tuple[str, ...], list[tuple[First, str]]] = {}
@@ -90,7 +118,7 @@ def _never_met(policy: Policy, cases: list[First]) -> Iterator[Found]:
             value, why = getattr(whose, place[-1]), refused[0][1]
             if place[-1] == "max_acts_per_hour" and value == 0:
                 yield _found("warning", f"0 blocks {lever} everywhere: right if that is meant", *place)
-            elif len(refused) == len(mine):
+            elif len(refused) == len(mine) and place in never:
                 openly = "or block the lever openly with max_acts_per_hour: 0"
                 text = f"{value:g} stops every increment of {lever} ({why}): raise it, {openly}"
                 yield _found("error", text, *place)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from runbooks.fleet import ControlPlane, Endpoint, Fleet, Pool, Route, outside
+from runbooks.fleet import ControlPlane, Endpoint, Fleet, Node, Pool, Route, Workload, outside
 from runbooks.library import SHIPPED, Library
 from runbooks.loader import CatalogError, read
 from runbooks.policy import Policy
 from runbooks.policy_check import check_policy, require_sound
+from runbooks.policy_limits import first_increments
 from runbooks.policy_sample import sample_fleet
 from tests.runbooks.clusters import FLEET as CLUSTERED
 
@@ -180,12 +181,51 @@ def test_a_minimum_that_no_pool_can_meet_is_an_error(library: Library) -> None:
     assert [f.split(": ")[:3] for f in found if f.startswith("error")] == [["error", "policy", "min_answering_count"]]
 
 
+def test_a_large_fleet_is_checked_by_its_shapes(library: Library, policy: Policy) -> None:
+    """A hundred pools and nodes of two kinds: one target of each is walked, and the small pools are all named."""
+    sizes = {f"p{n}": 1 if n % 10 == 0 else 4 for n in range(100)}
+    pools = tuple(
+        Pool(
+            name=name, cluster="west", dialect="vllm", tokens_per_second=1.0,
+            endpoints=tuple(Endpoint(address=f"{name}-{n}:1") for n in range(size + 1)),
+            workload=Workload(namespace="m", deployment=name, replicas=size),
+        )
+        for name, size in sizes.items()
+    )  # fmt: skip
+    nodes = tuple(Node(name=f"n{n}", cluster="west", pools=(f"p{n}",), gpus=8) for n in range(100))
+    many = Fleet(
+        routes=tuple(Route(name=f"r{n}", pools=(f"p{n}", f"p{n + 1}")) for n in range(0, 100, 2)),
+        pools=pools, nodes=nodes, controls=outside("west"),
+    )  # fmt: skip
+    cases = list(first_increments(policy, library, many, NOW))
+    (small,) = [f.text for f in check_policy(policy, library, many, NOW) if f.field == ("min_answering",)]
+
+    assert max(len(c.world.fleet.pools) for c in cases) <= 6
+    assert {c.target.service for c in cases if c.target.service} == {"p0", "p1"}
+    assert "at least 1 of 1 must go on answering in p0, p10, p20, p30, p40, p50, p60, p70, p80, p90" in small
+
+
 def test_one_small_pool_is_named_and_stops_nobody(library: Library) -> None:
     """`small` has one replica, and one must answer; `big` may lose one."""
     found = [f for f in lines(library, CLUSTERED) if "min_answering" in f]
 
     assert len(found) == 1
     assert found[0].startswith("warning: policy: min_answering: at least 1 of 1 must go on answering in small, so none")
+
+
+def test_a_fleet_of_single_replicas_stops_no_worker(library: Library, policy: Policy) -> None:
+    """Nothing can be taken out there, which is told, and is no mistake of the policy."""
+    pools = tuple(
+        plain(name, "west").model_copy(update={"endpoints": (Endpoint(address=f"{name}:1"),)}) for name in "ab"
+    )
+    lone = Fleet(routes=(Route(name="chat", pools=("a", "b")),), pools=pools, controls=outside("west"))
+    found = [f.line() for f in check_policy(policy, library, lone, NOW)]
+
+    assert not [f for f in found if f.startswith("error")]
+    assert [
+        f for f in found if f.startswith("warning: policy: levers.isolate_endpoint.max_share_down: 0.5 stops every")
+    ]
+    assert [f for f in found if "at least 1 of 1 must go on answering in a, b, so none may be out" in f]
 
 
 def test_a_step_that_can_never_be_completed_is_told(library: Library) -> None:
@@ -233,8 +273,8 @@ def test_residency_that_no_pool_has_and_a_missing_error_budget_are_told(library:
 
     assert [f.split(": ", 2)[2] for f in found] == [
         "placement.residency.eu: no pool of the fleet has residency su, so this allows nothing; there are eu, us",
-        "routes.0.error_budget: chat has no error budget query, so G15 lets changes through while users already suffer: give PromQL "
-        "of the share that is left",
+        "routes.0.error_budget: 1 of 1 route(s) have no error budget query (chat), so G15 lets changes through while users "
+        "already suffer: give PromQL of the share that is left",
     ]
 
 
