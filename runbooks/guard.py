@@ -26,6 +26,10 @@ KEEP_ALL = 512
 """Answers kept in all, the newest: they are carried by continue-as-new, which takes 2 MB and no more."""
 
 
+UNUSED_AT_MOST = timedelta(seconds=60)
+"""How long a turn is kept for a case that does not come for its permit. A lock with a permit never ends by clock."""
+
+
 def _life(case: str) -> str:
     """A case id without its round: the runs of one workflow id that know of each other (Reset keeps it, a new start does not)."""
     head, _, tail = case.rpartition("#")
@@ -296,6 +300,9 @@ class GuardState(BaseModel):
 
     def next_ticket(self, now: datetime) -> Ticket | None:
         """Keeps the free lock for the first of the queue. No permit yet: the case must check again."""
+        unused = self.lock is not None and self.current is None and now - self.lock.since > UNUSED_AT_MOST
+        if unused and self.dirty is None and self.queue:
+            self.lock = None  # no permit was given under it, so nothing can have been done: the turn goes on
         if self.lock is not None or self.dirty is not None or not self.queue:
             return None
         first = self.queue.pop(0)

@@ -117,6 +117,7 @@ class StepRun:
     async def run(self) -> StepEnd:
         """Until the step is complete and Better, or has ended some other way. Standing changes stay in the record."""
         end = await self._run()
+        await self._step_back()  # it may have ended while it waited for its turn
         self.record.end = end
         self.case.pending = None
         self.case.approvals = {}
@@ -156,7 +157,9 @@ class StepRun:
 
     async def _answer(self, result: CheckResult) -> StepEnd | None:
         """None: go on. Otherwise the step has ended."""
-        outcome = result.verdict.outcome
+        outcome, view = result.verdict.outcome, result.facts.guard
+        if view.state == "known" and view.value.holder == self.case.record.workflow_id:
+            self._queued = True  # kept for this case, or granted in an answer that was lost
         if result.left:
             return await self._remembered(result)
         if result.explained and not self.record.receipts:
@@ -166,9 +169,6 @@ class StepRun:
         if outcome == "hold" and outdated(result):
             await self._plan_anew(result)
             return None
-        view = result.facts.guard
-        if view.state == "known" and view.value.holder == self.case.record.workflow_id:
-            self._queued = True  # kept for this case, or granted in an answer that was lost
         if outcome != "allow":
             await self._step_back()
         if result.guard == "correlated" and not self.record.receipts:
