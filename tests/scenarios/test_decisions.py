@@ -57,7 +57,7 @@ async def test_a_decision_that_does_not_fit_the_waiting_step_is_refused_with_its
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"step": "9-reboot"}, "no such step is waiting"),
         ({"plan": "0" * 12}, "it is for another plan"),
-        ({"decision": "yes please"}, 'decision must be "approve" or "reject"'),
+        ({"decision": "yes please"}, 'decision must be "approve", "reject" or "withdraw"'),
         ({"step": None, "approver": "ana", "verified": True}, "no such step is waiting"),
     ]
     async with waiting_case(lab) as case:
@@ -111,18 +111,18 @@ async def test_a_request_that_nobody_answers_ends_pages_and_takes_no_late_decisi
 
 
 async def test_a_decision_when_nothing_waits_is_answered_and_changes_nothing(lab: labs.Lab) -> None:
-    """The step is done: a second approval, and a reject of another person, are told that nothing waits."""
+    """The step is done: a second approval, and a reject of another person, are told that it is too late."""
     async with waiting_case(lab) as case:
         await decide(lab, case.handle, "ana", **case.approval())
         await lab.in_state(case.handle, "mitigated")
         await decide(lab, case.handle, "bo", **case.approval(decision="reject"))
         refused = await case.refusal(after=1)
-        assert (refused["accepted"], refused["why"]) == (False, "no step waits for a decision now")
+        assert (refused["accepted"], refused["why"]) == (False, f"too late: {case.step} has begun to act, use abort")
         assert (await lab.status(case.handle))["state"] == "mitigated"
 
 
 async def test_a_reject_while_the_approved_step_acts_is_not_called_accepted(lab: labs.Lab) -> None:
-    """Accepted and then ignored would be a lie: he is told that nothing waits, so that he takes over or aborts."""
+    """Accepted and then ignored would be a lie: he is told that it is too late, so that he takes over or aborts."""
     async with waiting_case(lab) as case:
         await decide(lab, case.handle, "ana", **case.approval())
         await lab.in_state(case.handle, "verifying")
