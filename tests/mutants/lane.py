@@ -5,9 +5,10 @@ caught by the first that fails. A mutant that hangs is caught as well.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
+import gc
 import importlib
 import os
 import select
@@ -29,9 +30,7 @@ ROOT = Path(__file__).parents[2]
 FILES = (
     *(f"runbooks/gates/{p.name}" for p in sorted((ROOT / "runbooks/gates").glob("*.py")) if p.name != "__init__.py"),
     "runbooks/safety.py",
-    "runbooks/guard.py",
-    "runbooks/guard_book.py",
-    "runbooks/guard_asking.py",
+    *(f"runbooks/{p.name}" for p in sorted((ROOT / "runbooks").glob("guard*.py"))),
     "runbooks/several.py",
     "runbooks/decisions.py",
 )
@@ -75,6 +74,8 @@ class Lane:
         self.ran = self.choose(all_mutants())
         began = time.monotonic()
         meets, took = _who_meets_what(session.items)
+        gc.collect()
+        gc.freeze()  # a child must not copy every page only to look for garbage
         running: dict[int, tuple[Mutant, int]] = {}
         for mutant in self.ran:
             while len(running) >= self.workers:
@@ -127,7 +128,7 @@ def become(mutant: Mutant) -> None:
     if isinstance(unit, ast.FunctionDef):
         unit.decorator_list = []
     flags = __future__.annotations.compiler_flag
-    exec(compile(ast.Module([unit], []), str(ROOT / mutant.file), "exec", flags=flags, dont_inherit=True), names)  # noqa: S102
+    exec(compile(ast.Module([unit], []), str(ROOT / mutant.file), "exec", flags=flags, dont_inherit=True), names)
     if not isinstance(unit, ast.FunctionDef):
         # Modules of ours that have imported the constant see the mutant's; tests keep the true one.
         for name, other in list(sys.modules.items()):
@@ -148,7 +149,9 @@ def function(module: ModuleType, path: str) -> FunctionType:
     return found
 
 
-def _who_meets_what(items: Sequence[pytest.Item]) -> tuple[Callable[[Mutant], Iterator[pytest.Item]], dict[pytest.Item, float]]:
+def _who_meets_what(
+    items: Sequence[pytest.Item],
+) -> tuple[Callable[[Mutant], Iterator[pytest.Item]], dict[pytest.Item, float]]:
     """One run without mutants: which test comes through which function, and how long it takes."""
     files = {str(ROOT / f) for f in FILES}
     met: dict[tuple[str, str], set[pytest.Item]] = {}

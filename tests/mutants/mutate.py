@@ -57,7 +57,11 @@ def units(tree: ast.Module) -> Iterator[tuple[str, Unit]]:
             for child in node.body:
                 if isinstance(child, ast.FunctionDef):
                     yield f"{node.name}.{child.name}", child
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and not isinstance(node.value, ast.Subscript):
+        elif (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and not isinstance(node.value, ast.Subscript)
+        ):
             yield node.targets[0].id, node
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             yield node.target.id, node
@@ -84,7 +88,12 @@ def _changes(unit: Unit) -> Iterator[tuple[int, str, Unit]]:
         roots = [unit.value]
     last = unit.body[-1] if isinstance(unit, ast.FunctionDef) else None
     for root in roots:
-        if root is last and isinstance(root, ast.Return) and isinstance(root.value, ast.Constant) and root.value.value is None:
+        if (
+            root is last
+            and isinstance(root, ast.Return)
+            and isinstance(root.value, ast.Constant)
+            and root.value.value is None
+        ):
             continue  # a function that ends returns None
         for node in _walk(root):
             for what, edit in _edits(node):
@@ -141,7 +150,13 @@ def _text(node: ast.AST) -> str:
 
 
 def _named(call: ast.Call) -> str:
-    return call.func.id if isinstance(call.func, ast.Name) else call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    return (
+        call.func.id
+        if isinstance(call.func, ast.Name)
+        else call.func.attr
+        if isinstance(call.func, ast.Attribute)
+        else ""
+    )
 
 
 def _edits(node: ast.AST) -> Iterator[tuple[str, Edit]]:
@@ -150,14 +165,14 @@ def _edits(node: ast.AST) -> Iterator[tuple[str, Edit]]:
             yield from _comparison(node)
         case ast.BoolOp():
             other = ast.Or if isinstance(node.op, ast.And) else ast.And
-            yield f"{_text(node)} → {other.__name__.lower()}", lambda n: setattr(n, "op", other())
+            yield f"{_text(node)} → {other.__name__.lower()}", _set("op", other())
             for at, part in enumerate(node.values):
-                yield f"{_text(node)} → without {_text(part)}", lambda n, at=at: _without(n, "values", at)
+                yield f"{_text(node)} → without {_text(part)}", _drop("values", at)
         case ast.UnaryOp(op=ast.Not() | ast.USub()):
-            yield f"{_text(node)} → {_text(node.operand)}", lambda n: n.operand  # type: ignore[attr-defined]
+            yield f"{_text(node)} → {_text(node.operand)}", _only("operand")
         case ast.If() | ast.IfExp():
             for word in (True, False):
-                yield f"if {_text(node.test)} → if {word}", lambda n, word=word: setattr(n, "test", ast.Constant(word))
+                yield f"if {_text(node.test)} → if {word}", _set("test", ast.Constant(word))
         case ast.Constant():
             yield from _constant(node)
         case ast.BinOp() | ast.AugAssign():
@@ -168,14 +183,14 @@ def _edits(node: ast.AST) -> Iterator[tuple[str, Edit]]:
             yield from _display(node)
         case ast.comprehension():
             for at, test in enumerate(node.ifs):
-                yield f"for … if {_text(test)} → no filter", lambda n, at=at: _without(n, "ifs", at)
+                yield f"for … if {_text(test)} → no filter", _drop("ifs", at)
         case ast.Return() if node.value is not None and not isinstance(node.value, ast.Constant):
-            yield f"{_text(node)} → return None", lambda n: setattr(n, "value", ast.Constant(None))
-            yield f"{_text(node)} → dropped", lambda n: ast.Pass()
+            yield f"{_text(node)} → return None", _set("value", ast.Constant(None))
+            yield f"{_text(node)} → dropped", _gone
         case ast.Assign() | ast.AnnAssign() | ast.Expr() | ast.Return() | ast.Continue() | ast.Break() | ast.Delete():
-            yield f"{_text(node)} → dropped", lambda n: ast.Pass()
+            yield f"{_text(node)} → dropped", _gone
         case ast.For():
-            yield f"for {_text(node.target)} in {_text(node.iter)} → no round", lambda n: setattr(n, "iter", ast.Tuple([], ast.Load()))
+            yield f"for {_text(node.target)} in {_text(node.iter)} → no round", _set("iter", ast.Tuple([], ast.Load()))
         case _:
             return
 
@@ -183,7 +198,7 @@ def _edits(node: ast.AST) -> Iterator[tuple[str, Edit]]:
 def _comparison(node: ast.Compare) -> Iterator[tuple[str, Edit]]:
     for at, op in enumerate(node.ops):
         for other in filter(None, (NOT.get(type(op)), BOUND.get(type(op)))):
-            yield f"{_text(node)} → {other.__name__}", lambda n, at=at, other=other: n.ops.__setitem__(at, other())  # type: ignore[attr-defined]
+            yield f"{_text(node)} → {other.__name__}", _set("ops", [*node.ops[:at], other(), *node.ops[at + 1 :]])
 
 
 def _constant(node: ast.Constant) -> Iterator[tuple[str, Edit]]:
@@ -196,30 +211,30 @@ def _constant(node: ast.Constant) -> Iterator[tuple[str, Edit]]:
     elif isinstance(value, str):
         others = [o for o in OUTCOMES if o != value] if value in OUTCOMES else [f"{value}~"]
     for other in others:
-        yield f"{value!r} → {other!r}", lambda n, other=other: setattr(n, "value", other)
+        yield f"{value!r} → {other!r}", _set("value", other)
 
 
 def _operation(node: ast.BinOp | ast.AugAssign) -> Iterator[tuple[str, Edit]]:
     other = ARITHMETIC.get(type(node.op))
     if other is not None:
-        yield f"{_text(node)} → {other.__name__}", lambda n: setattr(n, "op", other())
+        yield f"{_text(node)} → {other.__name__}", _set("op", other())
     if isinstance(node, ast.AugAssign):
-        yield f"{_text(node)} → dropped", lambda n: ast.Pass()
+        yield f"{_text(node)} → dropped", _gone
     elif isinstance(node.op, ast.BitOr):
-        yield f"{_text(node)} → {_text(node.left)}", lambda n: n.left  # type: ignore[attr-defined]
-        yield f"{_text(node)} → {_text(node.right)}", lambda n: n.right  # type: ignore[attr-defined]
+        yield f"{_text(node)} → {_text(node.left)}", _only("left")
+        yield f"{_text(node)} → {_text(node.right)}", _only("right")
 
 
 def _call(node: ast.Call) -> Iterator[tuple[str, Edit]]:
     for at, keyword in enumerate(node.keywords):
-        yield f"{_named(node)}(… {_text(keyword)}) → without it", lambda n, at=at: _without(n, "keywords", at)
+        yield f"{_named(node)}(… {_text(keyword)}) → without it", _drop("keywords", at)
     name = _named(node)
     if isinstance(node.func, ast.Name) and name in OTHER_NAME:
-        yield f"{name} → {OTHER_NAME[name]}", lambda n: setattr(n.func, "id", OTHER_NAME[name])  # type: ignore[attr-defined]
+        yield f"{name} → {OTHER_NAME[name]}", _set("func", ast.Name(OTHER_NAME[name], ast.Load()))
     if isinstance(node.func, ast.Name) and name in UNWRAPPED and len(node.args) == 1:
-        yield f"{_text(node)} → {_text(node.args[0])}", lambda n: n.args[0]  # type: ignore[attr-defined]
+        yield f"{_text(node)} → {_text(node.args[0])}", _only("args")
     if isinstance(node.func, ast.Attribute) and name == "get" and len(node.args) == 2:
-        yield f"{_text(node)} → no default", lambda n: _without(n, "args", 1)
+        yield f"{_text(node)} → no default", _drop("args", 1)
 
 
 def _display(node: ast.Tuple | ast.List | ast.Set | ast.Dict) -> Iterator[tuple[str, Edit]]:
@@ -227,14 +242,40 @@ def _display(node: ast.Tuple | ast.List | ast.Set | ast.Dict) -> Iterator[tuple[
         return
     if isinstance(node, ast.Dict):
         for at, key in enumerate(node.keys):
-            yield f"{{…}} → without {_text(key) if key else '**'}", lambda n, at=at: (_without(n, "keys", at), _without(n, "values", at))[0]
+            yield f"{{…}} → without {_text(key) if key else '**'}", _drop("keys", at, "values")
     else:
         for at, part in enumerate(node.elts):
-            yield f"{_text(node)} → without {_text(part)}", lambda n, at=at: _without(n, "elts", at)
+            yield f"{_text(node)} → without {_text(part)}", _drop("elts", at)
 
 
-def _without(node: ast.AST, field: str, at: int) -> ast.AST | None:
-    """Drops one part; a boolean expression with one part left is that part."""
-    parts = getattr(node, field)
-    del parts[at]
-    return parts[0] if isinstance(node, ast.BoolOp) and len(parts) == 1 else None
+def _set(field: str, value: object) -> Edit:
+    """Puts something else there."""
+    return lambda node: setattr(node, field, value)
+
+
+def _only(field: str) -> Edit:
+    """Of the whole only this part is left."""
+
+    def edit(node: ast.AST) -> ast.AST:
+        part = getattr(node, field)
+        left = part[0] if isinstance(part, list) else part
+        assert isinstance(left, ast.AST)
+        return left
+
+    return edit
+
+
+def _drop(field: str, at: int, *beside: str) -> Edit:
+    """Drops one part, and what belongs to it; a boolean expression with one part left is that part."""
+
+    def edit(node: ast.AST) -> ast.AST | None:
+        for name in (field, *beside):
+            del getattr(node, name)[at]
+        left = getattr(node, field)
+        return left[0] if isinstance(node, ast.BoolOp) and len(left) == 1 else None
+
+    return edit
+
+
+def _gone(_: ast.AST) -> ast.AST:
+    return ast.Pass()
