@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from runbooks.base import Model
-from runbooks.change import CannotPlan, Change
+from runbooks.change import Change
 from runbooks.facts import ControlNow, Facts, FaultNow, GuardView, Known, PoolState, Spent, Unknown
 from runbooks.fleet import ControlPlane, Fleet
 from runbooks.gates.question import Question
@@ -109,12 +110,14 @@ def limits_that_count(world: World, failure_class: str, policy: Policy) -> dict[
     return out
 
 
-def _answers(world: World, failure_class: str, policy: Policy) -> list[tuple[str, str]] | str:
-    change = world.plan(policy)
-    if isinstance(change, CannotPlan):
-        return change.why
-    verdict = judge(world.question(change, failure_class, policy), world.facts(change))
-    return [(g.gate, g.outcome) for g in verdict.gates]
+def _answers(world: World, failure_class: str, policy: Policy) -> list[str]:
+    """What the planner and the gates say to the first and the last increment: a drain cordons first, and evicts after that."""
+    changes, early = replace(world).walk(policy)
+    out = [early]
+    for change in (*changes[:1], *changes[1:][-1:]):
+        verdict = judge(world.question(change, failure_class, policy), world.facts(change))
+        out += [f"{g.gate} {g.outcome}" for g in verdict.gates]
+    return out
 
 
 def _differences(q: Question, f: Facts) -> Iterator[Difference]:

@@ -16,17 +16,19 @@ from runbooks.base import Model, Time
 from runbooks.change import Change
 from runbooks.decisions import same_person
 from runbooks.detection import Target, TargetKind
-from runbooks.facts import GuardView
+from runbooks.facts import GuardView, Known, Unknown
 from runbooks.fleet import Fleet
 from runbooks.levers import Kind, Page, kind, takes_back_whole
 from runbooks.library import Library
 from runbooks.plan import GateVerdict, PlannedStep
 from runbooks.planning import near, planned_steps
 from runbooks.policy import Freeze, Policy
+from runbooks.policy_limits import around
 from runbooks.policy_probe import GateShown, Stop, gates_shown, limits_that_count, stops
 from runbooks.policy_sample import World, detection_of, sample_fleet, targets_of_kind
 from runbooks.safety import RANK, judge
 from runbooks.schema import Criterion
+from runbooks.several import one_view
 
 
 class StepShown(Model):
@@ -191,8 +193,8 @@ def _step(
     world = World.of(fleet, step, target, now)
     changes, early = World.of(fleet, step, target, now).walk(policy)
     well = _verdicts(world, changes, failure_class, policy, None)
-    view = guards.get(target.domain)
-    today = _verdicts(world, changes[:1], failure_class, policy, view) if isinstance(view, GuardView) else well
+    view = _view(step, target, guards, now)
+    today = _verdicts(world, changes[:1], failure_class, policy, view) if view is not None else well
     first = world.plan(policy)
     facts = world.facts(first)
     differs = [g for g in today if g.outcome != "allow" and g not in well]
@@ -204,7 +206,7 @@ def _step(
         targets=step.targets,
         increments=tuple(c.note for c in changes),
         ends_early=early,
-        limits=limits_that_count(world, failure_class, policy),
+        limits=limits_that_count(World.of(around(fleet, target), step, target, now), failure_class, policy),
         outcome=max((g.outcome for g in well), key=RANK.__getitem__, default="deny"),
         because=tuple(dict.fromkeys(_says(g) for g in well if g.outcome != "allow")),
         now="; ".join(dict.fromkeys(_says(g) for g in differs)),
@@ -214,6 +216,13 @@ def _step(
         back=_back(step),
     )
     return shown, stops(world.question(first, failure_class, policy), facts) if isinstance(first, Change) else []
+
+
+def _view(step: PlannedStep, target: Target, guards: Mapping[str, GuardView | str], now: datetime) -> GuardView | None:
+    """What the Guards of all its domains say together; None when one of them could not be asked."""
+    views = [guards.get(d, "") for d in step.domains or (target.domain,)]
+    whole = one_view([Known(value=v, observed_at=now) if isinstance(v, GuardView) else Unknown(why=v) for v in views])
+    return whole.value if isinstance(whole, Known) else None
 
 
 def _verdicts(
@@ -259,6 +268,11 @@ def _cannot_tell(step: PlannedStep) -> str:
 
 
 def _back(step: PlannedStep) -> str:
+    on = "then the next step, also when it helped; " if step.then == "next" else ""
+    return on + _to_normal(step)
+
+
+def _to_normal(step: PlannedStep) -> str:
     match kind(step.step):
         case Kind.RESTORABLE:
             shares = [f"{share:.0%}" for share in step.restore.ramp]

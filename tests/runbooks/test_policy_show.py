@@ -88,6 +88,10 @@ def test_a_class_that_asks_says_whom_and_what_cannot_be_taken_back(policy: Polic
     ]  # fmt: skip
     assert one.steps[0].increments[0] == "cordon node-1, which has 4 replica(s)"
     assert len(one.steps[0].increments) == 5
+    assert {"max_nodes_out", "max_gpus", "max_endpoints_down"} < set(
+        one.steps[0].limits
+    )  # the cordon's and the evictions'
+    assert one.steps[0].back.startswith("then the next step, also when it helped; put back at once")
     assert "gates G6 ask: reset_gpu cannot be taken back: a named, verified person must approve" in text
     assert "Who approves: 2 of sre-oncall (ana)" in text
     assert "never Bo; not who reported the fault; verified senders only" in text
@@ -202,6 +206,16 @@ def test_a_guard_that_could_not_be_asked_is_said_so(policy: Policy, library: Lib
     assert one.domains[0].view is None
     assert one.domains[0].left == {}
     assert "Guard of sample: budgets left are not known, because Temporal does not answer" in lines(one)
+
+
+def test_a_step_in_two_domains_hears_the_guards_of_both(policy: Policy, library: Library, fleet: Fleet) -> None:
+    """A reroute from west to east is held by a halt of east; and nothing is said of now when one of them is silent."""
+    west, east = GuardView(domain="west"), GuardView(domain="east", halted="halted by ana: drill")
+    both = shown("engine.crash", policy, library, "service", fleet, west=west, east=east)
+    one = shown("engine.crash", policy, library, "service", fleet, west="it is away", east=east)
+
+    assert both.steps[0].now == "G4 hold: halted by ana: drill"
+    assert one.steps[0].now == ""
 
 
 def test_what_did_not_help_here_is_refused_now(policy: Policy, library: Library) -> None:
