@@ -9,7 +9,8 @@ import pytest
 
 from runbooks.change import Blast
 from runbooks.facts import Spent
-from runbooks.guard import Answer, GuardState
+from runbooks.guard import KEEP_ALL, Answer, GuardState
+from runbooks.guard_asking import KEEP_ASKING
 from runbooks.guard_book import DAY, HOUR, KEEP_ACTS, KEEP_REMEDIES, Act, Book, over_budget, remedy, spent_by
 from runbooks.policy import DomainPolicy
 from tests.runbooks.guard_lab import NOW, ask, back, later, limits
@@ -310,23 +311,21 @@ def test_observe_mode_passes_over_a_held_or_dirty_domain_and_meets_a_halt() -> N
 
 def test_the_book_keeps_a_day_and_a_number_and_observe_mode_pushes_out_nothing_real() -> None:
     """It is carried by continue-as-new."""
-    book, bounds = Book(), limits()
-    book.note(act(0, target_id="first"), bounds)
-    for n in range(KEEP_ACTS + 5):
-        book.note(act(1 + n, shadow=True), bounds)
+    bounds = limits()
+    book = Book(acts=[act(0, target_id="first"), *(act(1 + n, shadow=True) for n in range(KEEP_ACTS))])
+    book.note(act(2000, shadow=True), bounds)
     assert KEEP_ACTS == 1000
     assert [a.target_id for a in book.real(NOW - DAY)] == ["first"]
-    assert len(book.real(NOW - DAY, shadow=True)) == KEEP_ACTS + 1
-    assert book.acts[1].at == later(6)
-    book = Book()
-    book.note(act(0), bounds)
-    book.note(act(DAY.total_seconds() - 1), bounds)
-    assert len(book.acts) == 2
+    assert [a.at for a in book.acts[:2]] == [later(0), later(2)]
+    assert len(book.acts) == KEEP_ACTS + 1
+    book.note(act(2001), bounds)
+    assert len(book.acts) == KEEP_ACTS + 2
+    book = Book(acts=[act(0), act(1)])
     book.note(act(DAY.total_seconds()), bounds)
-    assert len(book.acts) == 2
-    for n in range(KEEP_ACTS + 5):
-        book.note(act(DAY.total_seconds() + n), bounds)
-    assert len(book.acts) == KEEP_ACTS
+    assert [a.at for a in book.acts] == [later(1), later(DAY.total_seconds())]
+    book = Book(acts=[act(n) for n in range(KEEP_ACTS)])
+    book.note(act(5000), bounds)
+    assert [book.acts[0].at, book.acts[-1].at, len(book.acts)] == [later(1), later(5000), KEEP_ACTS]
 
 
 def test_what_counts_for_how_long() -> None:
@@ -349,11 +348,14 @@ def test_the_guard_carries_less_than_the_server_takes_even_when_everything_is_fu
     """Continue-as-new takes 2 MB; a Guard that cannot go on forgets a halt."""
     guard = GuardState(domain="lab")
     wide = Blast(endpoints_down={f"pool-{n}": 1 for n in range(4)}, nodes=("n1",), gpus=8, share_moved={"chat": 0.2})
-    for n in range(600):
-        acted(guard, f"w{n}", blast=wide)
-        guard.book.did_not_help(f"isolate_endpoint|lab/service/chat/endpoint/10.0.0.{n}:8000|engine.hang", NOW)
-    filler = act(1, blast=wide)
-    guard.book.acts += [filler] * (KEEP_ACTS - 600) + [filler.model_copy(update={"shadow": True})] * KEEP_ACTS
+    answer = acted(guard, "w1", blast=wide)
+    one, who = guard.book.acts[0], guard.asking.askers["w1"]
+    where = "remediate:lab/service/chat/endpoint/10.0.0."
+    guard.answers = {f"{where}{n}:8000#9f86d081|1-isolate_endpoint|0|1|act": answer for n in range(KEEP_ALL)}
+    guard.asking.askers = {f"{where}{n}:8000": who for n in range(KEEP_ASKING)}
+    guard.stopped = list(guard.answers)
+    guard.book.acts = [one] * KEEP_ACTS + [one.model_copy(update={"shadow": True})] * KEEP_ACTS
+    guard.book.ineffective = {f"isolate_endpoint|{where}{n}:8000|engine.hang": NOW for n in range(KEEP_REMEDIES)}
     assert len(guard.model_dump_json()) < 1_900_000
 
 
