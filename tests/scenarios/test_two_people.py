@@ -17,7 +17,7 @@ from runbooks.guard import Answer, Release
 from runbooks.policy import ClassPolicy, Policy
 from tests import lab as labs
 from tests.scenarios.desk import DOORS, LOGIN, Case, Said, desk, vouching
-from tests.scenarios.hostile import ended, hang, measured, send, shown, signed
+from tests.scenarios.hostile import Pager, ended, hang, measured, send, shown, signed
 from tests.scenarios.test_guard_workflow import guard, question, start_guard
 
 WITHDRAW = Said("ana", decision="withdraw")
@@ -32,10 +32,12 @@ def rules(**more: Any) -> Policy:
 
 
 @asynccontextmanager
-async def asks(lab: labs.Lab, folder: Path, policy: Policy, sender: Client | None = None) -> AsyncIterator[Case]:
+async def asks(
+    lab: labs.Lab, folder: Path, policy: Policy, sender: Client | None = None, **more: Any
+) -> AsyncIterator[Case]:
     """An engine hangs, and its case asks. `sender`: whose client starts it."""
     engine = lab.engines["a0"]
-    parts = replace(lab.parts(policy), client=vouching(lab.client))
+    parts = replace(lab.parts(policy), client=vouching(lab.client), **more)
     async with labs.running_worker(parts), ended(lab) as cases, desk(lab, policy, folder) as people:
         await start_guard(lab, look_every_s=60)
         await measured(lab)
@@ -166,6 +168,16 @@ async def test_the_page_that_tells_of_a_waiting_step_holds_the_command_that_deci
             0,
             f"approve of {case.step} by ana was taken",
         )
+        await lab.in_state(case.handle, "mitigated", 60)
+
+
+async def test_who_decides_while_the_page_is_still_on_its_way_is_counted(lab: labs.Lab, tmp_path: Path) -> None:
+    """The step is shown before people are told: a quick approval must not be taken for one of an earlier asking."""
+    pager = Pager(holds="Approval asked")
+    async with asks(lab, tmp_path, rules(quorum=1), notify=pager) as case:
+        await pager.reached.wait()
+        assert await DOORS["api"](case, Said("ana")) == ""
+        pager.go.set()
         await lab.in_state(case.handle, "mitigated", 60)
 
 
