@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from temporalio import activity
@@ -19,6 +20,9 @@ from runbooks.base import digest
 from runbooks.change import Change, Receipt
 from runbooks.facts import GuardView, Unknown
 from runbooks.plan import ApplyRequest, ReadBack, ReadBackRequest
+
+HALT_REACHES = timedelta(seconds=4)
+"""A halt stops every write that has not begun within five seconds of it; one is for asking and for the clock."""
 
 
 class Stops(Protocol):
@@ -62,6 +66,10 @@ class Acts:
             first = await self._journal.intend(permit, req.change, receipt)
             # The adapter decides under its own lock whether this very permit has already written.
             before, stopped = await asyncio.gather(self._actuator.read(permit.domain), self._stopped(req))
+            if permit.purpose == "act":
+                # Adapters look at this before each write: none begins later than this after levers were last seen free.
+                latest = self._clock() + HALT_REACHES
+                permit = permit.model_copy(update={"act_before": min(permit.act_before, latest)})
             try:
                 if stopped and before.permit_id != permit.id:
                     raise Refused(stopped)

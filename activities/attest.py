@@ -105,13 +105,20 @@ class AttestActivities:
 
         They count only with the server's word on who sent them; without it the answer names the command to use.
         """
-        last = req.after_event_id
+        last, halted = req.after_event_id, 0
         found: list[Ordered] = []
         async for event in self._events_after(req.after_event_id):
             last = max(last, event.event_id)
             if _signal(event) in ORDERS:
                 found.append(judge_order(event, req.approver_groups or self._approvers, self._groups))
-        return OrderResult(last_event_id=last, orders=tuple(found))
+            if _signal(event) == "halt":
+                halted = event.event_id
+        late = "levers were halted again after this order: look, and send it again"
+        judged = [
+            o.model_copy(update={"accepted": False, "why": late}) if o.accepted and o.event_id < halted else o
+            for o in found
+        ]
+        return OrderResult(last_event_id=last, orders=tuple(judged))
 
     @activity.defn(name="check_order")
     async def check_order(self, req: OrderClaimRequest) -> Ordered:

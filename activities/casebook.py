@@ -6,19 +6,18 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Retryable
+from activities.facts import utc_now
 from activities.failures import port_failures
+from activities.handed import Handed
 from activities.ports import Journal, Notify, Told
 from runbooks.detection import TASK_QUEUE, Detection, summary_of
 from runbooks.people import CloseRequest, TellRequest
 from runbooks.record import CaseRecord
-
-BATCH = 100
-"""Detections in one signal: a payload of more than two megabytes is refused."""
 
 
 class CasebookActivities:
@@ -39,6 +38,7 @@ class CasebookActivities:
         self._queue = task_queue
         self._observe = observe
         self._checkpoint = checkpoint
+        self._handed = Handed(utc_now)
 
     @activity.defn(name="tell")
     async def tell(self, req: TellRequest) -> Told:
@@ -59,12 +59,24 @@ class CasebookActivities:
 
     @activity.defn(name="hand_over")
     async def hand_over(self, members: tuple[Detection, ...]) -> None:
-        """Starts or tells the domain's case, in one batch. Safe to repeat: the same member is counted once."""
+        """Starts or tells the domain's case, in one signal. Safe to repeat: the same member is counted once."""
         if not members:
             return
         with port_failures():
-            for at in range(0, len(members), BATCH):
-                await self._deliver(members[at], list(members[at : at + BATCH]))
+            run_id = await self._open_run(members[0].workflow_id)
+            news = self._handed.news(run_id, members) if run_id else list(members)
+            if news:
+                self._handed.told(await self._deliver(news[0], news), news)
+
+    async def _open_run(self, workflow_id: str) -> str:
+        """The open run of a workflow; empty when there is none."""
+        try:
+            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=timedelta(seconds=5))
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return ""
+            raise Retryable(f"{workflow_id} could not be looked at: {error.message}") from error
+        return found.run_id if found.status is WorkflowExecutionStatus.RUNNING else ""
 
     @activity.defn(name="forward")
     async def forward(self, detection: Detection) -> str:
@@ -73,10 +85,10 @@ class CasebookActivities:
             await self._deliver(detection, detection)
         return detection.workflow_id
 
-    async def _deliver(self, first: Detection, what: Detection | list[Detection]) -> None:
-        """As signal-with-start: a case that runs is told, one that does not is started."""
+    async def _deliver(self, first: Detection, what: Detection | list[Detection]) -> str:
+        """As signal-with-start: a case that runs is told, one that does not is started. The run that has it."""
         try:
-            await self._client.start_workflow(
+            handle = await self._client.start_workflow(
                 "Remediation",
                 what,
                 id=first.workflow_id,
@@ -88,3 +100,4 @@ class CasebookActivities:
             )
         except RPCError as error:
             raise Retryable(f"{first.workflow_id} could not be told: {error.message}") from error
+        return handle.result_run_id or ""

@@ -64,7 +64,7 @@ class SafetyActivities:
     async def check(self, req: CheckRequest) -> CheckResult:
         """May this increment be done now? With outcome allow the Guard has been asked, and its permit is in the answer."""
         domains = req.step.domains or (req.target.domain,)
-        if (member := await self._member(req, domains[0])) is not None:
+        if (member := await self._member(req, req.target.domain)) is not None:
             return member
         declared, placed = await asyncio.gather(
             declared_by(self._traffic, domains, self._clock), self._placed(req, domains)
@@ -86,13 +86,15 @@ class SafetyActivities:
         )
         question = question.model_copy(update={"approved": allowed_by_people(question, facts)})
         verdict = judge(question, facts)
+        left, begun = await self._left(req)
         result = CheckResult(
             verdict=verdict,
             facts=facts.model_copy(update={"cluster": told(facts.cluster, req, domains)}),
             change=change if isinstance(change, Change) else None,
             complete=isinstance(change, NothingToDo),
             explained=await self._explained(req, domains, facts),
-            left=await self._left(req),
+            left=left,
+            begun=begun,
         )
         if result.explained or result.left or result.complete:
             return result
@@ -154,17 +156,18 @@ class SafetyActivities:
         """A case that may not act is counted all the same: two hundred that each wait for a click are one fault."""
         view = result.facts.guard
         if isinstance(view, Known) and view.value.correlated:
-            self._correlated[domains[0]] = self._clock()
+            self._correlated[req.target.domain] = self._clock()
         if req.purpose != "act" or req.observe or not isinstance(view, Known):
             return result
         stopped = view.value.halted or view.value.breaker
         if req.target.id in view.value.asked and not view.value.correlated and not stopped:
             return result
         with port_failures():
-            answer = await self._permits.announce(req, domains[0])
-        if answer.kind != "correlated":
+            answers = await asyncio.gather(*(self._permits.announce(req, d) for d in domains))
+        correlated = next((a for a in answers if a.kind == "correlated"), None)
+        if correlated is None:
             return result
-        return result.model_copy(update={"guard": answer.kind, "guard_why": answer.why})
+        return result.model_copy(update={"guard": correlated.kind, "guard_why": correlated.why})
 
     async def _placed(self, req: CheckRequest, domains: Sequence[str]) -> Known[Declared] | Unknown | None:
         """The clusters as they are now; None for a step that does not touch one."""
@@ -250,10 +253,11 @@ class SafetyActivities:
         with port_failures():
             return {k: v for r in await self._journal.unsettled(req.workflow_id) for k, v in r.after.items()}
 
-    async def _left(self, req: CheckRequest) -> tuple[Receipt, ...]:
-        """What a case that knows of no act of this step has done all the same: a Reset of the workflow forgets it."""
+    async def _left(self, req: CheckRequest) -> tuple[tuple[Receipt, ...], bool]:
+        """What a case that knows of no act of this step has done all the same: a Reset of the workflow forgets it. And
+        whether something was begun that has no receipt: an intent is no act, but it may become one."""
         if req.purpose != "act":
-            return ()
+            return (), False
         with port_failures():
             open_ones = await self._journal.unsettled(req.workflow_id)
             mine = [
@@ -261,8 +265,8 @@ class SafetyActivities:
                 for r in open_ones
                 if r.case == req.case and r.step_id == req.step.id and r.id not in req.known_receipts
             ]
-            # An intent is no act: only what has a receipt was done.
-            return tuple([r for r in mine if await self._journal.receipt(r.permit_id) is not None])
+            done = tuple([r for r in mine if await self._journal.receipt(r.permit_id) is not None])
+            return done, len(done) < len(mine)
 
     async def _deaf(self, req: CheckRequest) -> CannotPlan | None:
         """An act for a node where nobody listens would hold the domain until it is given up: it is not begun."""

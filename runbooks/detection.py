@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -137,10 +138,29 @@ CORRELATED = "CorrelatedFaults"
 """Alert name under which a member's detections join the case of its domain (G13)."""
 
 
-def member(detection: Detection, wide: Target) -> Detection:
-    """A detection as the domain's case takes it in: the same fault, told by its target. Twice the same, once counted."""
+def batches(detections: Sequence[Detection], most: int = 300_000) -> Iterator[tuple[Detection, ...]]:
+    """Parts of so many characters: a payload of more than two megabytes ends the workflow that sends it, unheard."""
+    part: list[Detection] = []
+    size = 0
+    for one in detections:
+        length = len(one.model_dump_json())
+        if part and size + length > most:
+            yield tuple(part)
+            part, size = [], 0
+        part.append(one)
+        size += length
+    if part:
+        yield tuple(part)
+
+
+def member(detection: Detection, wide: Target, requester: str = "") -> Detection:
+    """A detection as the domain's case takes it in: the same fault, told by its target. Twice the same, once counted.
+
+    `requester`: who asked for the case, when the detection does not say who reported it.
+    """
     return detection.model_copy(
         update={
+            "reported_by": detection.reported_by or requester,
             "alert": CORRELATED,
             "target": wide,
             "labels": {

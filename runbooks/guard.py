@@ -59,6 +59,7 @@ class GuardState(BaseModel):
     )
     halted: str | None = None
     halted_since: datetime | None = None
+    halts: int = Field(default=0, description="Halts so far: an order that was judged across one does not count.")
     resumed_at: datetime | None = None
     dirty: str | None = None
     stopped: list[str] = Field(
@@ -128,13 +129,15 @@ class GuardState(BaseModel):
         return told
 
     def _asks(self, workflow_id: str, target: Target, failure_class: str, now: datetime) -> None:
+        if target.domain != self.domain:
+            return  # a step that only loads this domain: its target is sick elsewhere
         asker = Asker(workflow_id=workflow_id, target=target, failure_class=failure_class, at=now)
         if self.asking.note(asker, self.limits):
             self.news += [w for w, a in self.asking.askers.items() if self._is_member(w, a.target, now)]
 
     def _is_member(self, workflow_id: str, target: Target, now: datetime) -> bool:
         """True for a case that belongs to the domain's. One that has changed something finishes it, or undoes it, first."""
-        if target.kind is TargetKind.CLUSTER or not self.asking.holds(now, self.limits):
+        if target.kind is TargetKind.CLUSTER or target.domain != self.domain or not self.asking.holds(now, self.limits):
             return False
         holds = self.lock is not None and self.lock.workflow_id == workflow_id and self.current is not None
         return not holds and workflow_id not in self.owners.values()
@@ -172,7 +175,9 @@ class GuardState(BaseModel):
         return self._grant(req, now)
 
     def _limits(self, req: AcquireRequest, now: datetime) -> Answer | None:
-        for rid, target in self.targets.items():
+        # A freeze of the domain only stops what others do: no member's own change keeps the domain's case from it.
+        wide = req.target.kind is TargetKind.CLUSTER and req.lever == "freeze_changes"
+        for rid, target in () if wide else tuple(self.targets.items()):
             if self.owners[rid] != req.workflow_id and target.related(req.target):
                 why = f"{self.standing[rid].lever} of {self.owners[rid]} stands on the related target {target.id}"
                 return Answer(kind="refused", why=why, retry_after_s=15)
@@ -317,6 +322,7 @@ class GuardState(BaseModel):
 
     def halt(self, why: str, now: datetime) -> None:
         """No new permit for an act from now on. A second order is kept beside the first: who halted first still has a say."""
+        self.halts += 1
         self.halted = why if self.halted is None else f"{self.halted}; {why}"[-600:]
         self.halted_since = self.halted_since or now
 
@@ -348,7 +354,7 @@ class GuardState(BaseModel):
             held_since=self.lock.since if self.lock else None,
             queue=len(self.queue),
             correlated=self.asking.why if self.asking.holds(now, self.limits) else None,
-            asked=tuple(dict.fromkeys(a.target.id for a in self.asking.askers.values())),
+            asked=self.asking.lately(now, self.limits),
             last_change_at=self.last_change_at,
             standing=tuple(self.standing.values()),
             acts_last_hour=len(self.book.real(hour)),

@@ -30,25 +30,20 @@ class Asking(BaseModel):
 
     askers: dict[str, Asker] = Field(default_factory=dict, description="By workflow id.")
     since: datetime | None = Field(default=None, description="Since when the faults are one.")
-    last: datetime | None = None
     why: str = ""
 
     def note(self, asker: Asker, limits: DomainPolicy) -> bool:
         """Takes an asker in. True when with this one the faults have just become one."""
-        self._forget(asker.at, limits)
         if asker.target.kind is TargetKind.CLUSTER:
             return False  # the domain's own case asks for all of them
-        known = {site(a.target) for a in self.askers.values()}
         self.askers.pop(asker.workflow_id, None)  # who asks again is the newest
-        self.askers[asker.workflow_id] = asker
-        for old in list(self.askers)[:-KEEP_ASKING]:
-            del self.askers[old]
-        if self.since is None or site(asker.target) not in known:
-            # Only a further target prolongs it: one that stays sick and is told again would for ever.
-            self.last = asker.at
-        if self.since is not None:
+        kept = [*self.askers.values(), asker]
+        longest = timedelta(seconds=max(limits.correlate_quiet_s, limits.correlate_within_s))
+        self.askers = {a.workflow_id: a for a in kept[-KEEP_ASKING:] if asker.at - a.at <= longest}
+        if self.holds(asker.at, limits):
             return False
-        sites = {site(a.target) for a in self.askers.values()}
+        self.since, self.why = None, ""
+        sites = self._sites(asker.at, limits.correlate_within_s)
         if len(sites) < limits.correlate_targets:
             return False
         self.since = asker.at
@@ -56,18 +51,17 @@ class Asking(BaseModel):
         return True
 
     def holds(self, now: datetime, limits: DomainPolicy) -> bool:
-        """True while the faults of this domain are taken as one."""
-        self._forget(now, limits)
-        return self.since is not None
+        """True while the faults of this domain are taken as one: as long as so many targets go on asking. One that stays
+        sick alone does not prolong it. Changes nothing: a query asks it as well, and no history has queries."""
+        return self.since is not None and len(self._sites(now, limits.correlate_quiet_s)) >= limits.correlate_targets
 
-    def _forget(self, now: datetime, limits: DomainPolicy) -> None:
-        if self.since is not None and self.last is not None:
-            if now - self.last > timedelta(seconds=limits.correlate_quiet_s):
-                self.since, self.why = None, ""
-            else:
-                return  # members are kept while it lasts
+    def lately(self, now: datetime, limits: DomainPolicy) -> tuple[str, ...]:
+        """Ids of the targets that asked within the window."""
         within = timedelta(seconds=limits.correlate_within_s)
-        self.askers = {k: a for k, a in self.askers.items() if now - a.at <= within}
+        return tuple(dict.fromkeys(a.target.id for a in self.askers.values() if now - a.at <= within))
+
+    def _sites(self, now: datetime, seconds: float) -> set[str]:
+        return {site(a.target) for a in self.askers.values() if now - a.at <= timedelta(seconds=seconds)}
 
 
 def site(target: Target) -> str:

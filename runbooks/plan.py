@@ -190,6 +190,9 @@ class CheckResult(Model):
     left: tuple[Receipt, ...] = Field(
         default=(), description="Acts of this very case and step that stand by the journal, oldest first."
     )
+    begun: bool = Field(
+        default=False, description="An act of this step was begun that has no receipt, and the case forgot it."
+    )
     guard: Literal["permit", "queued", "correlated", "halted", "refused", "shadow", "none"] = "none"
     guard_why: str = ""
     retry_after_s: Seconds = 0.0

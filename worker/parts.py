@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 from temporalio.client import Client
@@ -11,6 +12,7 @@ from activities.adapters.sql import SqlJournal
 from activities.ports import Notify
 from runbooks.library import load_library
 from runbooks.linting import check
+from runbooks.policy_check import require_sound
 from worker.clusters import Clusters
 from worker.doors import fleet_of, policy_of
 from worker.settings import BadSettings, Settings
@@ -45,12 +47,15 @@ def parts_of(
     for problem in check(settings.catalog_dir, fleet):
         # Not refused: the other runbooks are good, and in an incident a step that cannot be planned is left out.
         log.warning("catalogue: %s", problem)
+    policy, library = policy_of(settings), load_library(settings.catalog_dir)
+    for warning in require_sound(policy, library, fleet, datetime.now(UTC)):
+        log.warning("policy: %s", warning)
     found = clusters or Clusters()
     return Parts(
         client=client,
         fleet=fleet,
-        policy=policy_of(settings),
-        library=load_library(settings.catalog_dir),
+        policy=policy,
+        library=library,
         journal=journal,
         notify=notify,
         claim_key=settings.claim_key(),

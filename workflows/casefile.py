@@ -33,6 +33,7 @@ Stop = Literal["aborted", "replan", "resolved"]
 
 SPOKEN_AT_MOST = 100
 """Detections in the input of one activity: two megabytes end a workflow, unheard."""
+MEMBERS_TOLD_FIRST = timedelta(seconds=60)
 MEMBERS_TOLD_EVERY = timedelta(minutes=15)
 
 
@@ -74,6 +75,7 @@ class CaseFile:
         self.planned_at = now
         self.members_told: set[str] = set()
         self.members_told_at = now
+        self.members_told_again = False
 
     # --- what the page and the search show -------------------------------------------------------------------------
 
@@ -171,16 +173,18 @@ class CaseFile:
         gravest = sorted(self.firing(), key=lambda d: (d.severity.rank, d.observed_at, d.key), reverse=True)
         return tuple(gravest[:SPOKEN_AT_MOST])
 
-    async def tell_of_members(self) -> None:
+    async def tell_of_members(self, last: bool = False) -> None:
         """A domain's case whose people know of it tells them of further targets, now and then: whoever joins it later must
         not fall sick in silence."""
         members = {d.labels.get("member", "") for d in self.firing() if d.alert == CORRELATED}
         new, now = sorted(members - self.members_told), workflow.now()
-        if not new or (self.members_told and now - self.members_told_at < MEMBERS_TOLD_EVERY):
+        due = self.members_told_at + (MEMBERS_TOLD_FIRST if not self.members_told_again else MEMBERS_TOLD_EVERY)
+        if not new or (self.members_told and now < due and not last):
             return
         first = not self.members_told
         self.members_told |= members
         self.members_told_at = now
+        self.members_told_again = not first
         if not first:  # the first ones are what its own page is about
             names = "\n".join(f"- {name}" for name in new[:50])
             title = (

@@ -188,6 +188,7 @@ class Guard:
     async def order(self, claim: SignedClaim) -> Ordered:
         """What became of it. Nothing changes before the person's rights are judged."""
         self._handled += 1
+        before = (self._state.halts, self._state.book.breaker_since)
         try:
             judged = await workflow.execute_local_activity_method(
                 AttestActivities.check_order,
@@ -201,6 +202,9 @@ class Guard:
         if claim.nonce in self._state.nonces:
             raise ApplicationError("this claim was used before: send the order again", type="Refused")
         self._state.nonces = [*self._state.nonces, claim.nonce][-200:]
+        if judged.accepted and before != (self._state.halts, self._state.book.breaker_since):
+            why = "levers were stopped again while this order was judged: look, and send it again"
+            judged = judged.model_copy(update={"accepted": False, "why": why})
         self._obey(judged)
         return judged
 
@@ -247,7 +251,7 @@ class Guard:
         self._bell += 1
 
     async def _hear_orders(self) -> None:
-        bell = self._bell
+        bell, before = self._bell, (self._state.halts, self._state.book.breaker_since)
         try:
             found = await workflow.execute_local_activity_method(
                 AttestActivities.judge_orders,
@@ -260,6 +264,8 @@ class Guard:
             workflow.logger.error("orders could not be read: %s", error.cause or error)
             await workflow.sleep(5, summary="Orders could not be read")
             return
+        if before != (self._state.halts, self._state.book.breaker_since):
+            return  # stopped again meanwhile: read once more, and then the halt stands behind what it came after
         self._heard, self._attested = bell, max(self._attested, found.last_event_id)
         for one in found.orders:
             self._obey(one)

@@ -10,7 +10,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.casebook import CasebookActivities
-from runbooks.detection import Target, member, workflow_id
+from runbooks.detection import Target, batches, member, workflow_id
 from runbooks.levers import Page
 from runbooks.people import CloseRequest
 from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord, sealed
@@ -22,7 +22,7 @@ from workflows.increments import Increments
 from workflows.loose import NOTHING
 from workflows.retries import QUICK
 from workflows.standing import Standing
-from workflows.steps import StepRun
+from workflows.steps import HISTORY_AT_MOST, StepRun
 
 
 @workflow.defn(name="Remediation")
@@ -196,13 +196,15 @@ class Remediation(Doors):
         return "handed_over", f"its fault is one of many: {await self._hand_to_domain(case)} has it"
 
     async def _hand_to_domain(self, case: CaseFile) -> str:
-        """All that is known of this target, resolved or not, in one batch. The domain's workflow id."""
+        """All that is known of this target, resolved or not. The domain's workflow id."""
         assert case.record.target is not None
         wide = Target(cluster=case.record.target.domain)
-        members = tuple(member(d, wide) for d in case.detections.values())
-        await workflow.execute_activity_method(
-            CasebookActivities.hand_over, members, **QUICK, summary=f"Hand over to {wide.id}"[:200]
-        )
+        await case.attest()  # who has asked for this may not approve it there either
+        members = [member(d, wide, min(case.requesters, default="")) for d in case.detections.values()]
+        for part in batches(members):
+            await workflow.execute_activity_method(
+                CasebookActivities.hand_over, part, **QUICK, summary=f"Hand over to {wide.id}"[:200]
+            )
         return workflow_id(wide)
 
     async def _linger(self, case: CaseFile, outcome: Outcome, why: str) -> tuple[Outcome | None, str]:
@@ -212,7 +214,8 @@ class Remediation(Doors):
         while True:
             case.show("handed_over", f"People were told: {details.esc(why)}")
             left = quiet_s - (workflow.now() - case.last_word()).total_seconds()
-            if left <= 0:
+            if left <= 0 or workflow.info().get_current_history_length() > HISTORY_AT_MOST:
+                await case.tell_of_members(last=True)
                 return outcome, why
             await case.wait(left, "People have this case; repeats join it")
             case.news.clear()

@@ -158,7 +158,8 @@ class StepRun:
     async def _answer(self, result: CheckResult) -> StepEnd | None:
         """None: go on. Otherwise the step has ended."""
         outcome, view = result.verdict.outcome, result.facts.guard
-        if view.state == "known" and view.value.holder == self.case.record.workflow_id:
+        mine = view.state == "known" and view.value.holder == self.case.record.workflow_id
+        if mine and not result.begun:  # what was begun before a Reset and has no receipt yet keeps its domain
             self._queued = True  # kept for this case, or granted in an answer that was lost
         if result.left:
             return await self._remembered(result)
@@ -252,7 +253,11 @@ class StepRun:
         stopped = (
             view.state == "known" and view.value.resumed_at is not None and case.planned_at <= view.value.resumed_at
         )
-        step = None if stopped or not case.firing() else await still_planned(case, self.step)
+        if not case.firing():
+            # A rollout that has mended its fault goes on with nothing to classify: each ring is planned anew by its check.
+            case.planned_at, self._waiting_since = workflow.now(), None
+            return
+        step = None if stopped else await still_planned(case, self.step)
         if step is None:
             case.plan_again = True  # heard at the next safe point, which gives the domain back
             return
