@@ -156,6 +156,8 @@ class Increments:
                 await case.attest()
             if case.taken_by:
                 return Effect(outcome="cannot_tell", why=f"{case.taken_by} took over while it was verified")
+            if case.aborted_by:
+                return Effect(outcome="cannot_tell", why=f"{case.aborted_by} aborted while it was verified")
 
     async def release(
         self, step: PlannedStep, record: StepRecord, applied: bool, ineffective: bool = False, bad: str = ""

@@ -52,8 +52,10 @@ class Standing:
             self.case.show("restoring")
             if await self._serves_again() and await self._restore():
                 return "restored"
-            failed += 1
             self._clear_since = None
+            if self.case.taken_by or self.case.aborted_by:
+                continue  # a person's word is no failed restore; the watch hears it first
+            failed += 1
             if failed >= RESTORES_AT_MOST:
                 why = f"{self.step.step.lever} could not be taken back {failed} times; it still stands"
                 self.case.record.owner = await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
@@ -133,6 +135,10 @@ class Standing:
         for share in self.step.restore.ramp:
             if share <= self._back:
                 continue
+            if self.case.bell > self.case.heard:
+                await self.case.attest()
+            if self.case.taken_by or self.case.aborted_by:
+                return False
             part = (share - self._back) / (1 - self._back)
             if not await self._ramp(part):
                 return False
@@ -172,6 +178,11 @@ class Standing:
             self.record.standing = left(stands, acted.receipt, whole=part == 1.0)
             await self.moves.release(self.step, self.record, applied=True)
             return True
+        if self.case.taken_by or self.case.aborted_by:
+            # What is back stays back, what stands is this person's or is taken back whole: nothing is applied anew.
+            self.record.standing = left(stands, acted.receipt, whole=part == 1.0)
+            await self.moves.release(self.step, self.record, applied=True)
+            return False
         return await self._mitigate_again(stands, acted.receipt)
 
     async def _permitted(self, stands: Receipt, part: float) -> CheckResult | None:

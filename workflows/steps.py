@@ -340,7 +340,12 @@ class StepRun:
         assert case.diagnosis is not None
         case.named = any(g.gate != "G7" and g.outcome == "ask" for g in result.verdict.gates)
         rights, now = case.rights(), workflow.now()
-        if case.pending is None or case.pending.digest != self.step.digest or case.pending.expires_at <= now:
+        old = case.pending
+        fresh = old is None or old.digest != self.step.digest or old.expires_at <= now
+        # Before anybody is told: whoever answers at once, while the page is on its way, must be counted.
+        case.rejected = None
+        had = set() if fresh else set(case.approvals)  # asked again although these have approved: one more is wanted
+        if fresh:
             case.approvals = {}
             ends = now + timedelta(seconds=case.diagnosis.policy.approval_ttl_s)
             case.pending = Pending(step=self.step.id, digest=self.step.digest, expires_at=ends)
@@ -353,11 +358,10 @@ class StepRun:
             assert case.record.target is not None
             title, body = details.asked_page(self.step, case.pending, rights, case.record.target)
             await case.page_briefly(f"{self.step.id}/asked/{case.pending.digest}/{ends:%H%M%S}", title, body)
-        case.rejected = None
         patience = 5.0
-        had = len(case.approvals)
-        while len(case.approvals) < rights.quorum or len(case.approvals) == had:
+        while len(case.approvals) < rights.quorum or had >= set(case.approvals):
             assert case.pending is not None
+            rights = case.rights()  # who asked for it may be known only since somebody spoke
             case.show(
                 "waiting_approval", details.request(result, self.step, case.pending, rights, tuple(case.approvals))
             )
@@ -369,7 +373,7 @@ class StepRun:
                     f"{self.step.envelope.direction} was not approved in time.",
                 )
                 return "expired"
-            woken = await case.wait(min(patience, left), "Waiting for approval", lambda: len(case.approvals) > had)
+            woken = await case.wait(min(patience, left), "Waiting for approval")
             if not woken:
                 # A signal that does not decode rings no bell: look from time to time, so that its sender gets an answer.
                 patience = min(patience * 2, 300)
@@ -486,6 +490,12 @@ class StepRun:
             receipt, before = self.record.standing, None
             ends = {r.id: "undone" for r in self.record.receipts}
         for _ in range(REFUSED_AT_MOST):
+            if self.case.bell > self.case.heard:
+                await self.case.attest()
+            if self.case.taken_by:
+                return await self._keep(
+                    f"{lever} did not help ({why}); {self.case.taken_by} took over before its undo", bad
+                )
             result = await self.moves.check(self.step, "undo", self._increment, receipt)
             if result is not None and result.permit is not None and result.change is not None:
                 acted = await self.moves.apply(self.step, result.change, result.permit, {**ends, "self": "undone"})

@@ -89,23 +89,33 @@ def test_the_domains_own_case_is_no_member_and_counts_nothing() -> None:
     asking = Asking()
     assert asking.note(asker("w1", Target(cluster="lab")), limits(correlate_targets=2)) is False
     assert asking.askers == {}
-    assert asking.last is None
 
 
-def test_they_are_one_until_no_further_target_fell_sick_for_a_while() -> None:
-    """One that stays sick and is told again does not prolong it for ever; one that is new does."""
+def test_they_are_one_as_long_as_so_many_go_on_asking() -> None:
+    """An outage that lasts is asked about again and again; one stubborn target alone does not prolong it for ever."""
     asking = Asking()
     for n in range(3):
         asking.note(asker(f"w{n}", node(f"n{n}"), n), THREE)
     asking.note(asker("w0", node("n0"), 200), THREE)
-    assert asking.last == later(2)
-    assert asking.holds(later(302), THREE)
-    asking.note(asker("w3", node("n3"), 302), THREE)
-    assert asking.last == later(302)
-    assert asking.holds(later(602), THREE)
-    assert not asking.holds(later(602.1), THREE)
-    assert (asking.since, asking.why, asking.askers) == (None, "", {})
+    assert asking.holds(later(301), THREE)
+    assert not asking.holds(later(301.1), THREE)
+    for n in range(3):
+        assert asking.note(asker(f"w{n}", node(f"n{n}"), 300), THREE) is False
+    assert asking.holds(later(600), THREE)
+    assert not asking.holds(later(600.1), THREE)
     assert asking.note(asker("w4", node("n4"), 603), THREE) is False
+    assert (asking.since, asking.why) == (None, "")
+
+
+def test_asking_whether_it_holds_changes_nothing() -> None:
+    """A query asks it as well, and no history has queries: a replay must see the same."""
+    asking = Asking()
+    for n in range(3):
+        asking.note(asker(f"w{n}", node(f"n{n}"), n), THREE)
+    before = asking.model_copy(deep=True)
+    assert not asking.holds(later(10_000), THREE)
+    assert asking.lately(later(10_000), THREE) == ()
+    assert asking == before
 
 
 def test_the_newest_askers_are_kept_and_no_more_than_five_hundred() -> None:
@@ -130,8 +140,8 @@ def test_members_are_told_once_and_meet_it_when_they_ask() -> None:
     assert asks(guard, "w5", 1) == MANY
     assert guard.view(later(1)).asked == tuple(f"lab/node/{w}" for w in ("w1", "w3", "w2", "w5"))
     assert asks(guard, "w2", 2, attempt=3, purpose="undo").kind == "queued"
-    assert guard.view(later(301)).correlated == WHY
-    assert guard.view(later(301.1)).correlated is None
+    assert guard.view(later(300)).correlated == WHY
+    assert guard.view(later(300.1)).correlated is None
 
 
 def test_the_holder_with_a_permit_and_the_owner_of_something_standing_go_on() -> None:
