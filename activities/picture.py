@@ -8,11 +8,13 @@ from typing import Literal
 from activities.standing_now import Declared
 from runbooks.change import Change
 from runbooks.cluster import ClusterState
-from runbooks.facts import ControlNow, Known, Settings, Unknown
+from runbooks.facts import ControlNow, Facts, GuardView, Known, Settings, Unknown
 from runbooks.fleet import Fleet, homes_of
+from runbooks.guard_book import remedy
 from runbooks.levers import ClusterStep, NodeStep
 from runbooks.plan import CheckRequest
 
+ASKED_TOLD = 20
 SMALL_CLUSTER = 60
 """Nodes and pods up to which the whole state goes into the history."""
 
@@ -46,10 +48,25 @@ def state_of(placed: Known[Declared] | Unknown | None) -> Known[ClusterState] | 
     return Known[ClusterState](value=placed.value.state, observed_at=placed.observed_at)
 
 
-def told(
-    state: Known[ClusterState] | Unknown | None, req: CheckRequest, domains: Sequence[str]
-) -> Known[ClusterState] | Unknown | None:
-    """What of a large cluster goes into the history: what the step may touch, and whatever is not as it should be."""
+def told(facts: Facts, req: CheckRequest) -> Facts:
+    """What of the picture goes into the history: what this step may touch, and whatever is not as it should be."""
+    return facts.model_copy(update={"cluster": _cluster(facts.cluster, req), "guard": _guard(facts.guard, req)})
+
+
+def _guard(view: Known[GuardView] | Unknown, req: CheckRequest) -> Known[GuardView] | Unknown:
+    """Of the Guard's counters those of this remedy: all of them would be a few hundred kilobytes in each check."""
+    if isinstance(view, Unknown):
+        return view
+    what = remedy(req.step.step.lever, req.target.id, req.failure_class)
+    own = {
+        "attempts": {k: v for k, v in view.value.attempts.items() if k == what},
+        "ineffective": {k: v for k, v in view.value.ineffective.items() if k == what},
+        "asked": view.value.asked[-ASKED_TOLD:],
+    }
+    return Known(value=view.value.model_copy(update=own), observed_at=view.observed_at)
+
+
+def _cluster(state: Known[ClusterState] | Unknown | None, req: CheckRequest) -> Known[ClusterState] | Unknown | None:
     if not isinstance(state, Known) or len(state.value.nodes) + len(state.value.pods) <= SMALL_CLUSTER:
         return state
     pools = {t.split("/")[2] for t in req.step.targets if "/service/" in t} | {req.target.service}

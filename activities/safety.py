@@ -89,7 +89,7 @@ class SafetyActivities:
         left, begun = await self._left(req)
         result = CheckResult(
             verdict=verdict,
-            facts=facts.model_copy(update={"cluster": told(facts.cluster, req, domains)}),
+            facts=told(facts, req),
             change=change if isinstance(change, Change) else None,
             complete=isinstance(change, NothingToDo),
             explained=await self._explained(req, domains, facts),

@@ -178,6 +178,8 @@ class GuardState(BaseModel):
         # A freeze of the domain only stops what others do: no member's own change keeps the domain's case from it.
         wide = req.target.kind is TargetKind.CLUSTER and req.lever == "freeze_changes"
         for rid, target in () if wide else tuple(self.targets.items()):
+            if self.standing[rid].lever == "freeze_changes":
+                continue  # it stands on the whole domain and takes no serving unit: no other case need wait for its end
             if self.owners[rid] != req.workflow_id and target.related(req.target):
                 why = f"{self.standing[rid].lever} of {self.owners[rid]} stands on the related target {target.id}"
                 return Answer(kind="refused", why=why, retry_after_s=15)
@@ -224,6 +226,9 @@ class GuardState(BaseModel):
 
     def _settled(self, req: AcquireRequest) -> Answer | None:
         """No verdict rests on a world that has since been changed."""
+        if self.resumed_at is not None and req.purpose == "act" and req.facts_oldest_at <= self.resumed_at:
+            why = f"the facts are from before levers were free again at {self.resumed_at:%H:%M:%S}: read again in a moment"
+            return Answer(kind="refused", why=why, retry_after_s=0.5)
         if self.last_change_at is None:
             return None
         bound = self.last_change_at + timedelta(seconds=req.settle_s)

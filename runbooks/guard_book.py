@@ -13,7 +13,7 @@ from runbooks.policy import DomainPolicy
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(hours=24)
-KEEP_ACTS = 1000
+KEEP_ACTS = 400
 """Acts kept, the newest, real ones and those of observe mode each: they are carried by continue-as-new."""
 KEEP_REMEDIES = 500
 """Remedies kept that did not help, those that are barred longest."""
@@ -126,7 +126,8 @@ def spent_by(blasts: list[Blast]) -> Spent:
         endpoints=endpoints,
         nodes=sum(len(b.nodes) for b in blasts),
         gpus=sum(b.gpus for b in blasts),
-        share=sum(b.largest_share for b in blasts),
+        # Not `changed`: each ring of a rollout counts all before it, and a budget of what is moved must not end it half way.
+        share=sum(max([b.refused_share, *b.share_moved.values()], default=0.0) for b in blasts),
     )
 
 

@@ -140,6 +140,11 @@ class Guard:
             mine = self._state.lock is not None and self._state.lock.workflow_id == owner
             if mine and self._state.lock != lock:
                 continue  # it changed hands while we looked
+            if mine and self._state.current is None:
+                self._state.give_up(owner)  # a turn without a permit: nothing can have been done under it
+                mine = False
+                if owner not in self._state.owners.values():
+                    continue
             if mine:
                 self._state.dirty = f"{owner} closed without releasing the domain"
             reaped = await workflow.execute_activity_method(

@@ -173,6 +173,8 @@ class StepRun:
         if outcome != "allow":
             await self._step_back()
         if result.guard == "correlated" and not self.record.receipts:
+            if self.case.called:
+                return None  # said meanwhile: heard first, for the domain's case would not know of it
             self.case.note("correlated", result.guard_why)
             await self.moves.release(self.step, self.record, applied=False)
             return "correlated"
@@ -184,6 +186,9 @@ class StepRun:
         if (self.record.receipts or self._follows) and enough(result):
             return await self._suffices(result.verdict.because())
         self._gone_since = None
+        observe = self.case.diagnosis is not None and self.case.diagnosis.policy.mode == "observe"
+        if outcome == "deny" and observe and [g.gate for g in result.verdict.gates if g.outcome == "deny"] == ["G13"]:
+            return self._observed(result)  # two hundred of them would else page two hundred times about nothing done
         if outcome == "deny":
             passing = result.verdict.may_pass or momentary(result)
             # A Guard that cannot be asked is not this target's matter: sixty cases that gave up at once would page sixty times.

@@ -314,7 +314,7 @@ def test_the_book_keeps_a_day_and_a_number_and_observe_mode_pushes_out_nothing_r
     bounds = limits()
     book = Book(acts=[act(0, target_id="first"), *(act(1 + n, shadow=True) for n in range(KEEP_ACTS))])
     book.note(act(2000, shadow=True), bounds)
-    assert KEEP_ACTS == 1000
+    assert KEEP_ACTS == 400
     assert [a.target_id for a in book.real(NOW - DAY)] == ["first"]
     assert [a.at for a in book.acts[:2]] == [later(0), later(2)]
     assert len(book.acts) == KEEP_ACTS + 1
