@@ -185,6 +185,7 @@ class Domain:
     def take(self, who: Case, req: AcquireRequest, answer: Answer, at: datetime, turn: int) -> None:
         """What the answer means for everybody."""
         who.last = req
+        self.stage.counts[f"answers {answer.kind}"] += 1
         self.oracle.answers[req.key] = answer
         if answer.permit is not None:
             permit = answer.permit
@@ -241,7 +242,7 @@ class Domain:
                 )
         assert len(permits) <= 1, f"granted at once: {[r.key for _, r in permits]}"
         if freed and frees is not None:
-            self._released(frees)
+            self._released(frees, applied=False)
         for (who, req), answer in sorted(zip(reqs, answers, strict=True), key=lambda p: p[1].permit is None):
             self.take(who, req, answer, before, self.oracle.arrivals)
 
@@ -308,7 +309,7 @@ class Domain:
         if bad:
             self.oracle.ended_badly(now)
         who.wrote = False
-        self._released(who)
+        self._released(who, applied)
 
     async def _back(
         self, who: Case, now: datetime, applied: bool, keep: bool = True, ineffective: str = "", bad: str = ""
@@ -324,9 +325,11 @@ class Domain:
         )  # fmt: skip
         await self.guard.signal("release", back)
 
-    def _released(self, who: Case) -> None:
+    def _released(self, who: Case, applied: bool = True) -> None:
         if self.oracle.holder == (who.workflow, who.life):
-            self.oracle.holder = None
+            if not applied and not self.oracle.turn_only:
+                self.oracle.unused()
+            self.oracle.holder = self.oracle.lock_act = None
         self.oracle.queue = [t for t in self.oracle.queue if t.workflow != who.workflow or t.life != who.life]
         who.permit = None
 
@@ -410,6 +413,10 @@ class Domain:
         assert took == (flaw == "none"), f"{action} with flaw {flaw}: {'taken' if took else 'refused'}"
         if flaw != "used":
             self.nonces.append(claim)
+        if took:
+            self.oracle.resumed = (await self.view()).resumed_at
+            assert self.oracle.resumed is not None
+            assert self.oracle.resumed >= low
         if took and action == "resume":
             self.oracle.halted = False
         elif took:
@@ -425,6 +432,7 @@ class Domain:
         """Terminated in the UI: whatever it held or left is found, and people are told before anybody else acts."""
         handle = self.stage.client.get_workflow_handle(who.workflow, run_id=who.run)
         held = self.oracle.holder == (who.workflow, who.life)
+        acted = held and not self.oracle.turn_only
         owns = [r for r, s in self.oracle.standing.items() if s.owner == who.workflow] or bool(who.receipts)
         low = await self.stage.now()
         await handle.terminate("a hostile test")
@@ -435,12 +443,13 @@ class Domain:
             return  # nobody looks at an idle domain; the journal still knows it
         if self.stage.skipping:
             await self.stage.environment.sleep(timedelta(seconds=2 * self.look_every_s))
-        if held or any(s.owner == who.workflow for s in self.oracle.standing.values()):
+        if acted or any(s.owner == who.workflow for s in self.oracle.standing.values()):
             await labs.until(lambda: self._told(who), f"people are told of {who.workflow}", 15)
-        if held:
+        if acted:
             await self._moved(low)
-            self._released(who)
         if held:
+            self._released(who)
+        if acted:
             left = bool(who.receipts)
             if left:
                 self.oracle.standing.setdefault(who.rid, Stands(who.workflow, who.target))
@@ -473,6 +482,7 @@ class Domain:
                 self.oracle.standing[rid].owner = stands.owner.removeprefix("people:")
         for case in self.cases.values():
             case.permit = None
+        self.nonces.clear()
         await self._start_guard()
         if self.oracle.standing:
             await self._moved(low)
@@ -494,6 +504,17 @@ class Domain:
                 reset_reapply_type=ResetReapplyType.RESET_REAPPLY_TYPE_ALL_ELIGIBLE,
             )
         )
+
+        async def renewed() -> bool:
+            return (await self.guard.describe()).run_id != run
+
+        await labs.until(renewed, "the Guard goes on as another run")
+        if (stamped := self.oracle.last_change) is not None:
+            # What it stamps by its own clock is stamped later now: facts must be newer than before, which is the safe side.
+            at = (await self.view()).last_change_at
+            self.oracle.last_change = max(stamped, at or stamped)
+        if self.oracle.resumed is not None:
+            self.oracle.resumed = (await self.view()).resumed_at or self.oracle.resumed
 
     async def noise(self, count: int) -> None:
         """Signals that change nothing: enough of them make the Guard continue as new."""

@@ -56,9 +56,10 @@ class Oracle:
     reset_at: datetime | None = None
     acts: list[Granted] = field(default_factory=list)
     bad: list[datetime] = field(default_factory=list)
-    askers: dict[str, tuple[str, Target, datetime]] = field(default_factory=dict)
+    askers: dict[str, tuple[Target, datetime]] = field(default_factory=dict)
     one_fault: bool = False
-    last_asker: datetime | None = None
+    resumed: datetime | None = None
+    lock_act: Granted | None = None
     holder: tuple[str, str] | None = None
     turn_only: bool = False
     queue: list[Ticket] = field(default_factory=list)
@@ -90,6 +91,8 @@ class Oracle:
             return "queued"  # whoever waits has his turn before somebody who comes now
         if self._related(req) or (act and self._over(req, now, False)):
             return "refused"
+        if act and self.resumed is not None and req.facts_oldest_at <= self.resumed:
+            return "refused"  # facts from before levers were free again
         settled = None if self.last_change is None else self.last_change + timedelta(seconds=self.settle_s)
         return "permit" if settled is None or req.facts_oldest_at >= settled else "refused"
 
@@ -104,25 +107,27 @@ class Oracle:
         return self._would_correlate(req.workflow_id, req.target, now)
 
     def correlated(self, now: datetime) -> bool:
-        """While so many targets have asked that their faults are one."""
-        quiet = timedelta(seconds=self.limits.correlate_quiet_s)
-        return self.one_fault and self.last_asker is not None and now - self.last_asker <= quiet
+        """Their faults are one, and stay it for as long as so many go on asking."""
+        return self.one_fault and self._sites(now, self.limits.correlate_quiet_s) >= self.limits.correlate_targets
+
+    def _sites(self, now: datetime, seconds: float, more: tuple[str, Target] | None = None) -> int:
+        recent = {w: t for w, (t, at) in self.askers.items() if now - at <= timedelta(seconds=seconds)}
+        if more is not None:
+            recent[more[0]] = more[1]
+        return len({_site(t) for t in recent.values()})
 
     def _would_correlate(self, workflow: str, target: Target, now: datetime) -> bool:
-        if self.correlated(now):
+        most, asking = self.limits.correlate_targets, (workflow, target)
+        if self.one_fault and self._sites(now, self.limits.correlate_quiet_s, asking) >= most:
             return True
-        within = timedelta(seconds=self.limits.correlate_within_s)
-        recent = {w: t for w, (_, t, at) in self.askers.items() if now - at <= within}
-        recent[workflow] = target
-        return len({_site(t) for t in recent.values()}) >= self.limits.correlate_targets
+        return self._sites(now, self.limits.correlate_within_s, asking) >= most
 
     def asks(self, workflow: str, target: Target, now: datetime) -> None:
         """Somebody's target is sick."""
         if target.kind is TargetKind.CLUSTER:
             return
         self.one_fault = self._would_correlate(workflow, target, now)
-        self.askers[workflow] = ("", target, now)
-        self.last_asker = now
+        self.askers[workflow] = (target, now)
 
     def _related(self, req: AcquireRequest) -> bool:
         return any(
@@ -151,8 +156,14 @@ class Oracle:
         self.holder, self.turn_only = (req.workflow_id, life), False
         self.queue = [t for t in self.queue if t.workflow != req.workflow_id]
         self.epoch = epoch
-        if req.purpose == "act":
-            self._act(Granted(now, req, False))
+        self.lock_act = Granted(now, req, False) if req.purpose == "act" else None
+        if self.lock_act is not None:
+            self._act(self.lock_act)
+
+    def unused(self) -> None:
+        """A permit that was given back without an act counts as none."""
+        if self.lock_act in self.acts:
+            self.acts.remove(self.lock_act)
 
     def shadowed(self, req: AcquireRequest, now: datetime) -> None:
         """Observe mode was told that it would have been granted."""

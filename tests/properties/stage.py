@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ class Stage:
     folder: Path
     skipping: bool = False
     steps: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _worker: Worker | None = None
     _running: asyncio.Task[None] | None = None
@@ -84,6 +86,7 @@ class Stage:
 
     def employ(self, make: Callable[[], Worker]) -> None:
         """Starts the worker that `make` makes; `crash` starts another one of it."""
+        self.do(self._fire())
         self._make = make
         self.do(self._hire())
 
@@ -96,6 +99,7 @@ class Stage:
         if self._worker is not None and self._running is not None:
             await self._worker.shutdown()
             await asyncio.gather(self._running, return_exceptions=True)
+            self._worker = self._running = None
 
     def crash(self) -> None:
         """The worker goes, with what it has under way and all that it remembers; another one begins."""
