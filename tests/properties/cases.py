@@ -396,6 +396,8 @@ class Site:
         for one in self.accepted:
             key, workflow = one.detection.key, one.detection.workflow_id
             ended = self.ended.get(workflow)
+            if one.detection.status == "resolved":
+                continue  # what comes while a case closes asks for nothing any more, and no record waits for it
             if ended is not None and one.at <= ended + timedelta(seconds=0.5):
                 continue  # ended by a person's hand in the UI: that case wrote no record
             known = [d for r in records if r["workflow_id"] == workflow for d in r["detections"]]
