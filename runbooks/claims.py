@@ -40,6 +40,7 @@ class SignedClaim(Model):
     who: str = Field(min_length=1, max_length=300, description="The verified subject.")
     groups: tuple[Annotated[str, Field(max_length=300)], ...] = Field(default=(), max_length=500)
     exp: int
+    iat: float = Field(default=0.0, ge=0, description="When the person gave it, epoch seconds, by our API's clock.")
     nonce: str = Field(min_length=16, max_length=64, description="Makes each claim single; the workflow remembers it.")
     signature: str = Field(default="", max_length=64)
 

@@ -14,7 +14,7 @@ from runbooks.change import Permit
 from runbooks.detection import Target, TargetKind
 from runbooks.facts import GuardView, StandingReceipt
 from runbooks.guard_asking import Asker, Asking
-from runbooks.guard_book import Act, Book, over_budget
+from runbooks.guard_book import KEEP_ACTS, Act, Book, over_budget
 from runbooks.guard_words import AcquireRequest, Announce, Answer, Lock, News, Recovered, Release, Ticket
 from runbooks.policy import DomainPolicy
 
@@ -59,6 +59,7 @@ class GuardState(BaseModel):
     )
     halted: str | None = None
     halted_since: datetime | None = None
+    stopped_at: datetime | None = Field(default=None, description="The last halt or trip of the breaker.")
     halts: int = Field(default=0, description="Halts so far: an order that was judged across one does not count.")
     resumed_at: datetime | None = None
     dirty: str | None = None
@@ -186,7 +187,9 @@ class GuardState(BaseModel):
         if req.purpose != "act":
             return None  # undo and restore are never capped: they return to what stood before
         acts = self.book.real(now - timedelta(hours=1), req.shadow)
-        if len(acts) >= req.max_acts_per_hour:
+        if len(acts) >= min(
+            req.max_acts_per_hour, KEEP_ACTS
+        ):  # no more are remembered, and what is forgotten is not free
             why = (
                 f"{len(acts)} acts in domain {self.domain} in the last hour; the limit is {req.max_acts_per_hour} (G2)"
             )
@@ -328,8 +331,15 @@ class GuardState(BaseModel):
     def halt(self, why: str, now: datetime) -> None:
         """No new permit for an act from now on. A second order is kept beside the first: who halted first still has a say."""
         self.halts += 1
+        self.stopped_at = now
         self.halted = why if self.halted is None else f"{self.halted}; {why}"[-600:]
         self.halted_since = self.halted_since or now
+
+    def stopped_after(self, given_at: float) -> bool:
+        """True when levers were stopped again after this moment (epoch seconds): what was ordered before does not count.
+        While no worker answers orders wait, and signals are handled before updates, whichever came first."""
+        stops = [t for t in (self.stopped_at, self.book.breaker_since) if t is not None]
+        return any(given_at <= t.timestamp() for t in stops)
 
     def resume(self, now: datetime) -> None:
         """Levers may move again. What was planned before is void (G14)."""

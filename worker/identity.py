@@ -150,6 +150,7 @@ def claim_for(
         who=person.sub,
         groups=tuple(sorted({*person.groups, *groups})),
         exp=int(datetime.now(UTC).timestamp()) + CLAIM_LIFE_S,
+        iat=datetime.now(UTC).timestamp(),
         nonce=secrets.token_hex(16),
     )
     return sign(claim, key)

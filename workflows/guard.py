@@ -207,8 +207,9 @@ class Guard:
         if claim.nonce in self._state.nonces:
             raise ApplicationError("this claim was used before: send the order again", type="Refused")
         self._state.nonces = [*self._state.nonces, claim.nonce][-200:]
-        if judged.accepted and before != (self._state.halts, self._state.book.breaker_since):
-            why = "levers were stopped again while this order was judged: look, and send it again"
+        meanwhile = before != (self._state.halts, self._state.book.breaker_since)
+        if judged.accepted and (meanwhile or self._state.stopped_after(claim.iat)):
+            why = "levers were stopped again after this order was given: look, and send it again"
             judged = judged.model_copy(update={"accepted": False, "why": why})
         self._obey(judged)
         return judged
