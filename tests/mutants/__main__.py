@@ -9,6 +9,7 @@ import argparse
 import os
 import random
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -27,8 +28,8 @@ def main() -> int:
     args = parser.parse_args()
     known = reasons()
 
-    def choose(mutants: list[Mutant]) -> list[Mutant]:
-        mutants = [m for m in mutants if m.key not in known]
+    def choose(found: Sequence[Mutant]) -> list[Mutant]:
+        mutants = [m for m in found if m.key not in known]
         if args.part:
             mutants = [m for m in mutants if any(p in str(m) for p in args.part)]
         return random.Random(args.seed).sample(mutants, min(args.sample, len(mutants))) if args.sample else mutants
@@ -43,8 +44,6 @@ def main() -> int:
     if status != pytest.ExitCode.OK or not lane.ran:
         print(f"the tests could not be run against mutants: {status!r}")
         return 2
-    for mutant in lane.survivors:
-        print(f"survives  {mutant}\n          {mutant.key}")
     caught = len(lane.ran) - len(lane.survivors)
     print(f"{caught} of {len(lane.ran)} mutants caught ({caught / len(lane.ran):.1%}) in {lane.seconds:.0f} s; "
           f"{len(known)} more change nothing (tests/mutants/equivalent.yaml)")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -17,7 +18,7 @@ def reasons() -> dict[str, str]:
     return {str(k): str(v) for group in found.values() for k, v in group.items()}
 
 
-def stale(mutants: list[Mutant]) -> list[str]:
+def stale(mutants: Sequence[Mutant]) -> list[str]:
     """Entries that name no mutant, or give no reason."""
     keys = {m.key for m in mutants}
     return [k for k, why in reasons().items() if k not in keys or len(why.split()) < 4]

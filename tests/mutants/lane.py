@@ -8,6 +8,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import functools
 import gc
 import importlib
 import os
@@ -15,7 +16,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -24,7 +25,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.mutants.mutate import Mutant, mutants_of
+from tests.mutants.mutate import Mutant, mutants_of, units
 
 ROOT = Path(__file__).parents[2]
 FILES = (
@@ -46,16 +47,17 @@ HANGS_S = 30
 CAUGHT, SURVIVED = 0, 7
 
 
-def all_mutants(files: Iterable[str] = FILES) -> list[Mutant]:
+@functools.cache
+def all_mutants() -> tuple[Mutant, ...]:
     """Of every file, in order."""
-    return [m for f in files for m in mutants_of(f, (ROOT / f).read_text(encoding="utf-8"))]
+    return tuple(m for f in FILES for m in mutants_of(f, (ROOT / f).read_text(encoding="utf-8")))
 
 
 @dataclass
 class Lane:
     """A pytest plugin: instead of the tests it runs the mutants against them."""
 
-    choose: Callable[[list[Mutant]], list[Mutant]]
+    choose: Callable[[Sequence[Mutant]], list[Mutant]]
     workers: int = 2
     survivors: list[Mutant] = field(default_factory=list)
     ran: list[Mutant] = field(default_factory=list)
@@ -96,6 +98,7 @@ class Lane:
             _, status = os.waitpid(pid, 0)
             if os.waitstatus_to_exitcode(status) == SURVIVED:
                 self.survivors.append(mutant)
+                print(f"\nsurvives  {mutant}\n          {mutant.key}", flush=True)
 
 
 def _start(mutant: Mutant, tests: Sequence[pytest.Item]) -> tuple[int, int]:
@@ -124,7 +127,7 @@ def become(mutant: Mutant) -> None:
     """Puts the mutant into this process, into the very function object that everybody has imported."""
     module = importlib.import_module(mutant.file.removesuffix(".py").replace("/", "."))
     names = dict(vars(module))
-    unit = mutant.unit
+    unit = mutant.build()
     if isinstance(unit, ast.FunctionDef):
         unit.decorator_list = []
     flags = __future__.annotations.compiler_flag
@@ -154,6 +157,12 @@ def _who_meets_what(
 ) -> tuple[Callable[[Mutant], Iterator[pytest.Item]], dict[pytest.Item, float]]:
     """One run without mutants: which test comes through which function, and how long it takes."""
     files = {str(ROOT / f) for f in FILES}
+    functions = {
+        (str(ROOT / f), path)
+        for f in FILES
+        for path, unit in units(ast.parse((ROOT / f).read_text(encoding="utf-8")))
+        if isinstance(unit, ast.FunctionDef)
+    }
     met: dict[tuple[str, str], set[pytest.Item]] = {}
     took: dict[pytest.Item, float] = {}
 
@@ -181,9 +190,9 @@ def _who_meets_what(
 
     def meets(mutant: Mutant) -> Iterator[pytest.Item]:
         file = str(ROOT / mutant.file)
-        if isinstance(mutant.unit, ast.FunctionDef):
+        if (file, mutant.path) in functions:
             yield from met.get((file, mutant.path), ())
-        else:
+        else:  # a constant, for whoever comes through its file
             yield from {i for (f, _), them in met.items() if f == file for i in them}
 
     return meets, took

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 
 OUTCOMES = ("allow", "ask", "hold", "deny")
 BOUND: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
@@ -27,15 +28,16 @@ UNWRAPPED = frozenset({"abs", "set", "sorted"})
 Unit = ast.FunctionDef | ast.Assign | ast.AnnAssign
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Mutant:
-    """One change. `unit` is the changed function or assignment, ready to be compiled; `path` names it in its module."""
+    """One change. `path` names the function or constant in its module."""
 
     file: str
     path: str
     line: int
     what: str
-    unit: Unit
+    build: Callable[[], Unit] = dataclasses.field(compare=False, repr=False)
+    """The changed function or assignment, ready to be compiled: made when it is wanted, since there are thousands."""
     number: int = 0
 
     @property
@@ -72,13 +74,13 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
     out: list[Mutant] = []
     for path, unit in units(ast.parse(source)):
         seen: dict[str, int] = {}
-        for line, what, changed in _changes(unit):
+        for line, what, build in _changes(unit):
             seen[what] = seen.get(what, -1) + 1
-            out.append(Mutant(file, path, line, what, changed, seen[what]))
+            out.append(Mutant(file, path, line, what, build, seen[what]))
     return out
 
 
-def _changes(unit: Unit) -> Iterator[tuple[int, str, Unit]]:
+def _changes(unit: Unit) -> Iterator[tuple[int, str, Callable[[], Unit]]]:
     roots: list[ast.AST]
     if isinstance(unit, ast.FunctionDef):
         has_doc = ast.get_docstring(unit, clean=False) is not None
@@ -97,7 +99,7 @@ def _changes(unit: Unit) -> Iterator[tuple[int, str, Unit]]:
             continue  # a function that ends returns None
         for node in _walk(root):
             for what, edit in _edits(node):
-                yield _apply(unit, node, what, edit)
+                yield getattr(node, "lineno", unit.lineno), what, partial(_apply, unit, node, edit)
 
 
 def _walk(root: ast.AST) -> Iterator[ast.AST]:
@@ -119,7 +121,7 @@ Edit = Callable[[ast.AST], ast.AST | None]
 """From a copy of the node to what stands in its place; None: the copy was changed itself."""
 
 
-def _apply(unit: Unit, node: ast.AST, what: str, edit: Edit) -> tuple[int, str, Unit]:
+def _apply(unit: Unit, node: ast.AST, edit: Edit) -> Unit:
     memo: dict[int, object] = {}
     twin = copy.deepcopy(unit, memo)
     mine = memo[id(node)]
@@ -128,7 +130,7 @@ def _apply(unit: Unit, node: ast.AST, what: str, edit: Edit) -> tuple[int, str, 
     if other is not None:
         _replace(twin, mine, other)
     ast.fix_missing_locations(twin)
-    return getattr(node, "lineno", unit.lineno), what, twin
+    return twin
 
 
 def _replace(root: ast.AST, old: ast.AST, new: ast.AST) -> None:
