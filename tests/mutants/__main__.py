@@ -31,7 +31,7 @@ def main() -> int:
     def choose(found: Sequence[Mutant]) -> list[Mutant]:
         mutants = [m for m in found if m.key not in known]
         if args.part:
-            mutants = [m for m in mutants if any(p in str(m) for p in args.part)]
+            mutants = [m for m in mutants if any(p in m.key for p in args.part)]
         return random.Random(args.seed).sample(mutants, min(args.sample, len(mutants))) if args.sample else mutants
 
     if old := stale(all_mutants()):

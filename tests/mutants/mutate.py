@@ -63,6 +63,7 @@ def units(tree: ast.Module) -> Iterator[tuple[str, Unit]]:
             isinstance(node, ast.Assign)
             and isinstance(node.targets[0], ast.Name)
             and not isinstance(node.value, ast.Subscript)
+            and node.targets[0].id != "__all__"
         ):
             yield node.targets[0].id, node
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:

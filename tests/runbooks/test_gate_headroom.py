@@ -180,6 +180,34 @@ G3 = [
 ]  # fmt: skip
 
 
+def emptying(case: str = "other#1.1", lever: str = "reroute_traffic", age_s: float = 99.0) -> Facts:
+    """A change of pool-b stands for longer than promises are counted."""
+    receipt = StandingReceipt(
+        receipt_id="r", case=case, lever=lever, target_id="lab/service/pool-b", since=NOW - timedelta(seconds=age_s)
+    )
+    return loads(guard=known(GuardView(domain="lab", standing=(receipt,))))
+
+
+AGREED: dict[str, Any] = {**ASK, "approved": True}
+EMPTIED = no("pool-b is being emptied by another case: nothing new goes there")
+NO_GUARD = "the headroom that is promised already is unknown (x); named people have approved it all the same"
+G3 += [
+    # Nothing goes into a pool that another case moves load away from: two cases would move it to and fro.
+    (EMPTIED, moves(), emptying()),
+    (EMPTIED, moves(), emptying("me-too#1.1")),
+    (yes("pool-b would carry 70 of 96 tokens/s"), moves(), emptying("me#1.1")),
+    (yes("pool-b would carry 70 of 96 tokens/s"), moves(), emptying(lever="isolate_endpoint")),
+    # What people have allowed though it is unknown hides nothing that is known to have no room.
+    (yes(f"{NO_GUARD}; pool-a carries 40 of 90 tokens/s"), question(**AGREED), facts(guard=X)),
+    (no("pool-a is asked for 91 tokens/s and the 3 endpoint(s) left can serve 90"), question(**AGREED), loads(91.0, guard=X)),
+    (no("pool-a is asked for 91 tokens/s and the 3 endpoint(s) left can serve 90"), question(**ASK), loads(91.0, guard=X)),
+    (verdict("G3", "ask", "the headroom that is promised already is unknown (x); policy asks people"),
+     question(**ASK), facts(guard=X)),
+    (no("the headroom that is promised already is unknown: x", unknown=True), question(approved=True), facts(guard=X)),
+    (no("pool-b would carry 97 tokens/s; 96 is its limit"), moves(**AGREED), loads(b=67.0, guard=X)),
+]  # fmt: skip
+
+
 @table(*G3)
 def test_whatever_receives_load_has_room_for_it(wanted: GateVerdict, asked: Question, seen: Facts) -> None:
     """At its limit it is allowed, one token per second more is not."""

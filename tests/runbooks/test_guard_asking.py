@@ -218,3 +218,33 @@ def test_a_standing_receipt_without_a_lock_holder_keeps_its_owner_out_of_the_sto
     guard.owners["x"] = "w3"
     guard.standing["x"] = StandingReceipt(receipt_id="x", case="w3#1", lever="l", target_id="t", since=NOW)
     assert asks(guard, "w3", 1, attempt=2).kind == "queued"
+
+
+def test_who_asked_lately_is_named_once() -> None:
+    """By target, within the window and not by what is kept beyond it."""
+    asking = Asking()
+    asking.note(asker("w1", node("n1"), 0), THREE)
+    asking.note(asker("w2", node("n2"), 1), THREE)
+    asking.note(asker("w9", node("n2"), 2), THREE)
+    assert asking.lately(later(60), THREE) == ("lab/node/n1", "lab/node/n2")
+    assert asking.lately(later(62), THREE) == ("lab/node/n2",)
+    assert asking.lately(later(62.1), THREE) == ()
+
+
+def test_who_asked_is_kept_for_the_longer_of_both_windows() -> None:
+    """No longer: it is carried by continue-as-new."""
+    for within, quiet in ((60.0, 10.0), (10.0, 60.0)):
+        window, asking = limits(correlate_within_s=within, correlate_quiet_s=quiet), Asking()
+        asking.note(asker("w1", node("n1"), 0), window)
+        asking.note(asker("w2", node("n2"), 60), window)
+        assert set(asking.askers) == {"w1", "w2"}
+        asking.note(asker("w2", node("n2"), 60.1), window)
+        assert set(asking.askers) == {"w2"}
+
+
+def test_a_case_of_another_domain_is_neither_counted_nor_a_member() -> None:
+    """Its step only loads this domain: its target is sick elsewhere."""
+    guard, other = stormy(), Target(cluster="other", node="n1")
+    before = set(guard.asking.askers)
+    assert asks(guard, "w9", 1, other).kind == "queued"
+    assert set(guard.asking.askers) == before

@@ -396,3 +396,10 @@ def test_the_domains_policy_is_the_one_of_the_last_request() -> None:
     assert guard.limits == limits(gpus_per_hour=7)
     assert guard.ineffective_s == {"isolate_endpoint": 5.0}
     assert GuardState(domain="lab").limits == DomainPolicy()
+
+
+def test_observe_mode_does_not_trip_the_breaker_over_what_was_real() -> None:
+    """Not even with a policy that would have tripped it before."""
+    book = Book(acts=[act(0), act(1)])
+    book.note(act(2, shadow=True), limits(breaker_acts=2))
+    assert book.breaker is None

@@ -89,6 +89,7 @@ def test_nobody_slips_into_a_freed_domain_before_who_has_waited() -> None:
     guard.acquire(ask("w2"), NOW)
     guard.release(back("w1"))
     assert guard.acquire(ask("w3"), NOW) == Answer(kind="queued", why="w2 waits for the domain", retry_after_s=30)
+    assert [w.workflow_id for w in guard.queue] == ["w2", "w3"]
     assert guard.acquire(ask("w2", case="w2#other.1", attempt=2), NOW).kind == "queued"
     guard.queue = [t for t in guard.queue if t.workflow_id != "w2"]
     assert guard.acquire(ask("w3", attempt=2), NOW).kind == "permit"
@@ -290,10 +291,12 @@ def test_the_view_says_all_that_gates_may_know() -> None:
     guard.acquire(ask("w2", facts_oldest_at=later(9), blast=Blast(gpus=1)), later(9))
     guard.acquire(ask("w3"), later(9))
     guard.dirty, guard.book.breaker = "dirt", "trip"
+    guard.halted, guard.halted_since, guard.resumed_at = "by ana", later(7), later(2)
     view = guard.view(later(10))
     first, second = ask("w1"), ask("w2")
     assert view == GuardView(
-        domain="lab", breaker="trip", dirty="dirt", holder="w2", held_since=later(9), queue=1,
+        domain="lab", halted="by ana", halted_since=later(7), resumed_at=later(2),
+        breaker="trip", dirty="dirt", holder="w2", held_since=later(9), queue=1,
         asked=(first.target.id, second.target.id, ask("w3").target.id), last_change_at=later(1),
         standing=(receipt("a"),), acts_last_hour=2,
         spent=Spent(gpus=3), attempts={first.remedy: (NOW,), second.remedy: (later(9),)},
@@ -310,3 +313,126 @@ def test_a_lock_never_ends_by_clock_alone_once_a_permit_was_given(seconds: float
     guard.acquire(ask("w2"), NOW)
     assert guard.next_ticket(NOW + timedelta(seconds=seconds)) is None
     assert guard.acquire(ask("w3", facts_oldest_at=later(seconds)), later(seconds)).kind == "queued"
+
+
+def test_a_permit_that_was_given_back_is_refused_even_when_nobody_has_asked_since() -> None:
+    """The lock is free, and the epoch is still its own."""
+    guard = held_by("w1")
+    guard.release(back("w1"))
+    assert guard.acquire(ask("w1"), NOW).kind == "refused"
+    assert guard.lock is None
+
+
+def test_the_run_of_a_case_is_told_from_another_by_its_name_even_with_dots_in_the_target() -> None:
+    """An address has dots, and so has a round."""
+    guard = held_by("w-10.0.0.1:8000", case="w-10.0.0.1:8000#aaaa.1")
+    assert guard.acquire(ask("w-10.0.0.1:8000", case="w-10.0.0.1:8000#bbbb.1"), NOW).kind == "queued"
+    assert guard.acquire(ask("w-10.0.0.1:8000", case="w-10.0.0.1:8000#aaaa.2"), NOW).kind == "permit"
+
+
+def test_who_came_earlier_goes_earlier_whatever_the_order_of_handling() -> None:
+    """Among those of one priority."""
+    guard = held_by("w1")
+    guard.acquire(ask("w2"), later(5))
+    guard.acquire(ask("w3"), later(3))
+    assert [t.workflow_id for t in guard.queue] == ["w3", "w2"]
+
+
+@pytest.mark.parametrize(("seconds", "goes_on"), [(60, False), (60.1, True)])
+def test_a_turn_that_is_not_used_within_a_minute_goes_on_to_the_next(seconds: float, goes_on: bool) -> None:
+    """No permit was given under it, so nothing can have been done. Nobody waits: it stays."""
+    guard = held_by("w1")
+    guard.acquire(ask("w2"), NOW)
+    guard.release(back("w1"))
+    assert guard.next_ticket(NOW) is not None
+    assert guard.next_ticket(later(999)) is None
+    assert guard.lock is not None
+    assert guard.lock.workflow_id == "w2"
+    guard.acquire(ask("w3"), NOW)
+    guard.dirty = "x"
+    assert guard.next_ticket(later(999)) is None
+    assert guard.lock is not None
+    guard.dirty = None
+    turn = guard.next_ticket(later(seconds))
+    assert (turn is not None) is goes_on
+    assert guard.view(NOW).holder == ("w3" if goes_on else "w2")
+
+
+def test_facts_from_before_levers_were_free_again_are_no_ground_for_an_act() -> None:
+    """What was seen under a halt is another world; undo and restore rest on what stands."""
+    guard = GuardState(domain="lab")
+    guard.halt("by ana", NOW)
+    guard.resume(later(5))
+    why = "the facts are from before levers were free again at 12:00:05: read again in a moment"
+    for n, at in enumerate((1, 5)):
+        answer = guard.acquire(ask("w1", attempt=n, facts_oldest_at=later(at)), later(6))
+        assert answer == Answer(kind="refused", why=why, retry_after_s=0.5)
+    assert guard.acquire(ask("w1", attempt=7, purpose="undo", facts_oldest_at=later(1)), later(6)).kind == "permit"
+    assert guard.acquire(ask("w1", attempt=8, facts_oldest_at=later(5.1)), later(6)).kind == "permit"
+
+
+def test_every_halt_is_counted_and_an_order_from_before_it_is_known() -> None:
+    """While no worker answers, orders wait: one of before the last stop lifts nothing."""
+    guard = GuardState(domain="lab")
+    assert not guard.stopped_after(NOW.timestamp())
+    guard.halt("by ana", NOW)
+    guard.halt("by ben", later(5))
+    assert guard.halts == 2
+    assert guard.stopped_after(later(4).timestamp())
+    assert guard.stopped_after(later(5).timestamp())
+    assert not guard.stopped_after(later(5.1).timestamp())
+    guard.resume(later(6))
+    guard.book.breaker_since = later(9)
+    assert guard.stopped_after(later(9).timestamp())
+    assert not guard.stopped_after(later(9.1).timestamp())
+
+
+def test_a_release_that_says_nothing_bad_is_no_bad_outcome() -> None:
+    """Most of them."""
+    guard = held_by("w1")
+    guard.release(back("w1", applied=True))
+    assert guard.book.bad == []
+
+
+def test_the_journals_newer_word_about_what_stands_counts() -> None:
+    """After a case's last word, which a terminated case could not say."""
+    guard = GuardState(domain="lab", standing={"a": receipt("a", "w1#own"), "b": receipt("b")})
+    guard.recover(Recovered(standing=(receipt("a", "w1#new"),), owners={}, targets={}), newer=True)
+    assert guard.standing == {"a": receipt("a", "w1#new"), "b": receipt("b")}
+
+
+def test_a_step_stands_under_its_own_id_and_those_that_begin_with_it() -> None:
+    """Several of its own, and what nobody knows the end of; no other step's."""
+    ids = ("c/1", "c/1~2", "c/1/uncertain/7", "c/10", "c/2", "c/1/other")
+    guard = GuardState(domain="lab", standing={i: receipt(i) for i in ids})
+    assert guard.standing_of("c/1") == ("c/1", "c/1~2", "c/1/uncertain/7")
+
+
+def frozen(lever: str = "freeze_changes") -> GuardState:
+    """A change of this lever stands, of the domain's case."""
+    guard = held_by("d", target=Target(cluster="lab"), lever=lever)
+    guard.release(back("d", stands=receipt("d#1/1", "d#1").model_copy(update={"lever": lever})))
+    return guard
+
+
+def test_a_freeze_that_stands_keeps_no_other_case_from_its_target() -> None:
+    """It stands on the whole domain and takes no serving unit. Any other lever does keep them."""
+    assert frozen().acquire(ask("w1"), NOW).kind == "permit"
+    assert "stands on the related target" in frozen("increase_capacity").acquire(ask("w1"), NOW).why
+    guard = frozen()
+    guard.targets = {"d#1/1": Target(cluster="lab"), "e": POOL}
+    guard.owners["e"], guard.standing["e"] = "x", receipt("e")
+    assert "isolate_endpoint of x stands" in guard.acquire(ask("w1"), NOW).why
+
+
+def test_a_freeze_of_the_domain_is_kept_back_by_no_members_own_change() -> None:
+    """It only stops what others do. Another lever on the domain, or a freeze for less than it, waits."""
+    for lever, target, granted in (
+        ("freeze_changes", Target(cluster="lab"), True),
+        ("increase_capacity", Target(cluster="lab"), False),
+        ("freeze_changes", POOL, False),
+        ("isolate_endpoint", POOL, False),
+    ):
+        guard = held_by("w1")
+        guard.release(back("w1", stands=stands("w1")))
+        assert (guard.acquire(ask("d", target=target, lever=lever), NOW).kind == "permit") is granted
