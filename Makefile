@@ -4,7 +4,7 @@ PYTHON ?= python3
 TOOLS := .uv
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 ARGS ?=
-.PHONY: demo demo-cluster up test check histories format clean
+.PHONY: demo demo-cluster up test check mutants properties histories format clean
 
 demo: .venv/.engines ## break a real engine and watch Interlock mend it
 	@.venv/bin/interlock demo $(ARGS)
@@ -27,6 +27,12 @@ check: .venv/.synced ## style, types, direction of imports, catalogue
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-timings >/dev/null || .venv/bin/lint-imports
 	.venv/bin/interlock runbook check
+
+mutants: .venv/.synced ## every gate and Guard rule, changed in one place: is it caught?
+	.venv/bin/python -m tests.mutants $(ARGS)
+
+properties: .venv/.synced ## 10,000 steps of the real Guard and real cases
+	INTERLOCK_PROPERTY_STEPS=13400 .venv/bin/python -m tests.run tests/properties -q -p no:logging --tb=short
 
 histories: .venv/.synced ## record tests/histories/ anew
 	rm -f tests/histories/*.json

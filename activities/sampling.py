@@ -76,7 +76,8 @@ class SamplingActivities:
 
     @activity.defn(name="rejoin")
     async def rejoin(self, req: RejoinRequest) -> Rejoin:
-        """May this node serve again? A replica is put on it beside the scheduler, and must make tokens under load.
+        """May this node serve again? A replica that is still on it, else one that is put there beside the scheduler, must make
+        tokens under load.
 
         `ok` only when every generation of every round gave a token. What could not be tried is not ok, with the reason.
         The replica is taken away whatever comes; retried, the same name is used again, so that none is left behind.
@@ -94,9 +95,11 @@ class SamplingActivities:
                 await self._cluster.end_try(req.pool, name)
 
     async def _under_load(self, cluster: Cluster, req: RejoinRequest, name: str) -> Rejoin:
-        while (address := await cluster.try_node(req.node, req.pool, name)) is None:
+        address = await self._still_there(cluster, req)
+        while address is None and (address := await cluster.try_node(req.node, req.pool, name)) is None:
             activity.heartbeat("waiting for the replica")
             await asyncio.sleep(0.5)
+        assert address is not None
         failed: list[str] = []
         good = 0
         for number in range(req.rounds):
@@ -107,6 +110,12 @@ class SamplingActivities:
             if failed:
                 break
         return self._rejoin(req, failed, failed[0] if failed else "", good)
+
+    async def _still_there(self, cluster: Cluster, req: RejoinRequest) -> str | None:
+        """A replica that was not drained yet proves the node by itself; its GPUs leave no room for an extra one."""
+        state = (await cluster.read(req.cluster)).state
+        there = [p.address for p in state.on(req.node) if p.pool == req.pool and p.ready and p.address]
+        return there[0] if there else None
 
     def _rejoin(self, req: RejoinRequest, failed: list[str], why: str, good: int = 0) -> Rejoin:
         ok = not failed and good == req.parallel * req.rounds

@@ -127,7 +127,7 @@ def spent_by(blasts: list[Blast]) -> Spent:
         nodes=sum(len(b.nodes) for b in blasts),
         gpus=sum(b.gpus for b in blasts),
         # Not `changed`: each ring of a rollout counts all before it, and a budget of what is moved must not end it half way.
-        share=sum(max([b.refused_share, *b.share_moved.values()], default=0.0) for b in blasts),
+        share=sum(max([b.refused_share, *b.share_moved.values()]) for b in blasts),
     )
 
 

@@ -42,7 +42,7 @@ class LeverPolicy(Model):
     max_share_down: Share = Field(default=0.5, description="Share of a pool's endpoints out, standing included.")
     max_acts_per_hour: int = Field(default=20, ge=0, description="In one domain. 0 blocks the lever.")
     attempts: int = Field(default=2, ge=1, description="On one target within cooldown_s (G10, used by the Guard).")
-    cooldown_s: Seconds = 3600.0
+    cooldown_s: Seconds = Field(default=3600.0, le=86400, description="Attempts are remembered for a day.")
     max_nodes_out: int = Field(default=1, ge=0, description="Nodes out of scheduling in a domain, standing included.")
     max_gpus: int = Field(default=8, ge=0, description="GPUs taken out or taken more, standing included.")
     unattended: bool = Field(

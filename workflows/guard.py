@@ -28,6 +28,9 @@ CONTINUE_AFTER = 500
 """Requests and signals handled in one run before it continues as new: far from the server's 2,000 updates."""
 
 
+Early = AcquireRequest | Announce | Release
+
+
 class GuardStart(Model):
     """`state` is carried by continue-as-new; a first start has none."""
 
@@ -52,6 +55,8 @@ class Guard:
         self._attested = 0
         self._orders: list[Ordered] = []
         self._shown = ""
+        self._early: list[Early] = []
+        self._answers: list[Answer | None] = []
 
     @workflow.run
     async def run(self, start: GuardStart) -> None:
@@ -64,6 +69,8 @@ class Guard:
             if found.standing:
                 # The Guard before this one may have granted a moment ago: facts from before now are of another world.
                 self._state.last_change_at = workflow.now()
+            self._answers = [self._take(one) for one in self._early]
+            self._early = []
             self._ready = True
         due: datetime | None = None
         while True:
@@ -168,23 +175,42 @@ class Guard:
                     self._state.owners[rid] = f"people:{owner}"
 
     @workflow.update(description="Asks for the domain: {AcquireRequest}. Answers at once.")
-    def acquire(self, request: AcquireRequest) -> Answer:
+    async def acquire(self, request: AcquireRequest) -> Answer:
         """Permit, queued, correlated, halted or refused."""
         self._handled += 1
-        if not self._ready:
-            # Not kept under the request's key: the case asks again when we know what stands.
-            return Answer(kind="refused", why="the Guard is reading what stands in the domain", retry_after_s=0.2)
-        answer = self._state.acquire(request, workflow.now())
-        if answer.kind == "permit" or self._state.news:
-            self._look = True  # an idle Guard waits without a clock: from now on there is a holder to look after
+        answer = await self._in_turn(request)
+        assert answer is not None
+        return answer
+
+    async def _in_turn(self, what: Early) -> Answer | None:
+        """Taken in now; while the journal is read, after it, in the order in which all of them came. A Reset brings every
+        question and every release again: answered out of order, a permit would be taken back in silence."""
+        if self._ready:
+            return self._take(what)
+        place = len(self._early)
+        self._early.append(what)
+        await workflow.wait_condition(lambda: self._ready)
+        return self._answers[place]
+
+    def _take(self, what: Early) -> Answer | None:
+        now = workflow.now()
+        answer: Answer | None = None
+        if isinstance(what, Release):
+            self._state.release(what)
+        elif isinstance(what, Announce):
+            answer = self._state.announce(what, now)
+        else:
+            answer = self._state.acquire(what, now)
+        # An idle Guard waits without a clock: from a permit on there is a holder to look after.
+        self._look = self._look or bool(self._state.news) or (answer is not None and answer.kind == "permit")
         return answer
 
     @workflow.update(description="A case that may not act yet says that its target is sick: {Announce}.")
-    def announce(self, what: Announce) -> Answer:
+    async def announce(self, what: Announce) -> Answer:
         """Counted; correlated: the fault is the domain's."""
         self._handled += 1
-        answer = self._state.announce(what, workflow.now())
-        self._look = self._look or bool(self._state.news)
+        answer = await self._in_turn(what)
+        assert answer is not None
         return answer
 
     @workflow.update(
@@ -225,10 +251,10 @@ class Guard:
             raise ValueError(f"domain {request.domain!r} is not kept here; this Guard keeps {self._state.domain!r}")
 
     @workflow.signal(description="A case gives the domain back (Release).")
-    def release(self, release: Release) -> None:
+    async def release(self, release: Release) -> None:
         """The lock goes on, standing receipts and counters are taken in."""
         self._handled += 1
-        self._state.release(release)
+        await self._in_turn(release)
 
     @workflow.signal(description='Stop every lever of this domain: {"reason": "...", "who": "..."}')
     def halt(self, raw: RawValue = NOTHING) -> None:
@@ -294,9 +320,10 @@ class Guard:
             workflow.set_current_details(page)
 
     @workflow.signal(description="A standing receipt was undone or adopted outside of a case: its id.")
-    def settled(self, receipt_id: str) -> None:
+    async def settled(self, receipt_id: str) -> None:
         """From `interlock undo`, or from a person who adopts what stands."""
         self._handled += 1
+        await workflow.wait_condition(lambda: self._ready)
         gone = self._state.standing_of(receipt_id)
         self._state.release(Release(case="", workflow_id="", applied=True, removed=gone, at=workflow.now()))
 

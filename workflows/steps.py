@@ -261,6 +261,8 @@ class StepRun:
         if not case.firing():
             # A rollout that has mended its fault goes on with nothing to classify: each ring is planned anew by its check.
             case.planned_at, self._waiting_since = workflow.now(), None
+            if stopped:
+                case.approvals, case.pending = {}, None  # given before the halt: asked again, like everything else
             return
         step = None if stopped else await still_planned(case, self.step)
         if step is None:

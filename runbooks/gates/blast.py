@@ -41,11 +41,11 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
                 "deny",
                 f"{down} endpoints of {pool} would be out; the limit is {limits.max_endpoints_down}{named(standing)}",
             )
-        if down / len(found.endpoints) > limits.max_share_down + 1e-9:
+        if down / found.size > limits.max_share_down + 1e-9:
             return say(
                 "G2",
                 "deny",
-                f"{down} of {len(found.endpoints)} endpoints of {pool} would be out; the limit is {limits.max_share_down:.0%}",
+                f"{down} of {found.size} endpoints of {pool} would be out; the limit is {limits.max_share_down:.0%}",
             )
     for pool, count in blast.restarting.items():
         down = count + sum(s.endpoints_down.get(pool, 0) for s in standing)

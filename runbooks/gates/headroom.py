@@ -36,8 +36,9 @@ def reserved(view: GuardView, workflow_id: str, now: datetime) -> dict[str, floa
 
 def _coming_back(q: Question, f: Facts) -> dict[str, float]:
     """Tokens/s that a restore gives back to each pool whose weight it raises."""
-    if q.purpose != "restore" or not isinstance(q.change, Change) or isinstance(f.pools, Unknown):
+    if q.purpose != "restore" or not isinstance(q.change, Change):
         return {}
+    pools = f.pools.value if isinstance(f.pools, Known) else {}  # unknown: each pool is still named, and denied for it
     out: dict[str, float] = {}
     for key, after in q.change.after.items():
         family, _, rest = key.partition("/")
@@ -45,7 +46,7 @@ def _coming_back(q: Question, f: Facts) -> dict[str, float]:
         if family != "weight" or not isinstance(after, int) or not isinstance(before, int) or after <= before:
             continue
         route = q.fleet.route(rest.rpartition("/")[0])
-        load = [f.pools.value[p].load_tps for p in (route.pools if route else ()) if p in f.pools.value]
+        load = [pools[p].load_tps for p in (route.pools if route else ()) if p in pools]
         total = sum(x for x in load if x is not None)
         weights = sum(
             v for k, v in (f.before.value if isinstance(f.before, Known) else {}).items() if isinstance(v, int)

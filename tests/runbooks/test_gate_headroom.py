@@ -162,6 +162,7 @@ G3 = [
     (NOTHING, back({A: 0, B: 100}, {A: 50, B: 50}, "act"), at({A: 0, B: 100})),
     (yes("pool-a would carry 60 of 72 tokens/s"), RAISED, at({A: 0, B: 100}).model_copy(
         update={"pools": known({"pool-a": pool("pool-a", load=40.0)})})),
+    (no("the state of pool pool-a is unknown: x", unknown=True), RAISED, facts(pools=X)),
     # What more replicas lean on.
     (yes("registry has room for 5 more"), grows(), k.facts()),
     (yes("registry has room for 2 more"), grows(), k.facts(dependencies=k.known({"registry": 2.0}))),
