@@ -1,0 +1,51 @@
+"""A journal that holds one named call of one case until it is told to go on: the moment between two steps of an act."""
+
+from __future__ import annotations
+
+import asyncio
+
+from activities.adapters.sql import SqlJournal
+from runbooks.change import Change, Permit, Receipt
+
+
+class HeldJournal(SqlJournal):
+    """The shipped journal. `arm` says which call of which case waits next; without it nothing does.
+
+    left: facts are read and judged, the Guard has not been asked. intend: the permit is there, nothing is written.
+    receive: it is written, and nobody knows yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._call = self._who = ""
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def arm(self, call: str, who: str) -> None:
+        """The next such call for this workflow id waits for `go`."""
+        self._call, self._who = call, who
+        self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+    async def unsettled(self, workflow_id: str) -> list[Receipt]:
+        """See Journal."""
+        found = await super().unsettled(workflow_id)
+        await self._hold("left", workflow_id)
+        return found
+
+    async def intend(self, permit: Permit, change: Change, receipt: Receipt) -> bool:
+        """See Journal."""
+        first = await super().intend(permit, change, receipt)
+        await self._hold("intend", receipt.case_workflow_id)
+        return first
+
+    async def receive(self, receipt: Receipt) -> None:
+        """See Journal."""
+        await self._hold("receive", receipt.case_workflow_id)
+        await super().receive(receipt)
+
+    async def _hold(self, call: str, who: str) -> None:
+        if (call, who) != (self._call, self._who):
+            return
+        self._call = ""
+        self.reached.set()
+        await self.go.wait()
