@@ -139,7 +139,9 @@ def test_an_attempt_that_wakes_late_changes_nothing(endings: dict[str, Ending], 
 
 
 @pytest.mark.timeout(400)
-def test_an_attempt_that_wakes_after_its_own_undo_is_fenced_and_cannot_undo_the_undo(endings: dict[str, Ending]) -> None:
+def test_an_attempt_that_wakes_after_its_own_undo_is_fenced_and_cannot_undo_the_undo(
+    endings: dict[str, Ending],
+) -> None:
     """One act, one undo, and the endpoint stays in rotation."""
     ending = endings["late-undone"]
     assert not ending.why, ending.why

@@ -394,7 +394,7 @@ class Domain:
         """As our API makes it."""
         base: dict[str, Any] = {
             "case": guard_id(self.name), "action": action, "who": "ana", "groups": (), "reason": "seen",
-            "exp": int(time.time()) + 60, "nonce": uuid.uuid4().hex,
+            "exp": int(time.time()) + 60, "iat": time.time(), "nonce": uuid.uuid4().hex,
         }  # fmt: skip
         return sign(SignedClaim.model_validate({**base, **more}), labs.CLAIM_KEY)
 

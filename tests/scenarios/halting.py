@@ -4,6 +4,7 @@ while it is verified, restored and undone. What is written is noted at the actua
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -313,7 +314,8 @@ class Player:
             self.done.undone = "undone"
             await self.resume()
             self.done.timeline += "\n" + _lines(await self.status())
-            await self.handle.terminate("end of the test")
+            with contextlib.suppress(RPCError):  # it may have closed since
+                await self.handle.terminate("end of the test")
         await stand.heal()
         self.done.writes = list(stand.slow.log)
 

@@ -24,4 +24,7 @@ def reset(
 ) -> None:
     """Let levers of this domain move again. Look first at what tripped the breaker."""
     answer = call("POST", f"/v1/domains/{quote(domain, safe='')}/reset-breaker", {"reason": reason})
-    typer.echo(f"breaker reset of {', '.join(answer['domains'])} by {answer['who']}")
+    typer.echo(
+        f"breaker reset of {', '.join(answer['domains'])} by {answer['who']}: levers may move there again, unless they are "
+        "halted; every case plans anew"
+    )

@@ -35,7 +35,8 @@ def call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str
         )
     except httpx.HTTPError as error:
         raise fail(
-            f"the API at {settings.api_url} does not answer ({type(error).__name__}): set INTERLOCK_API_URL"
+            f"the API at {settings.api_url} does not answer ({type(error).__name__}), and nothing was done: is that where "
+            "INTERLOCK_API_URL should point, and is the intake up?"
         ) from None
     try:
         data = answer.json()

@@ -10,6 +10,10 @@ import typer
 from worker.commands.client import call, fail
 
 app = typer.Typer()
+AFTERWARDS = {
+    "halt": "no lever moves there from now on; undo and restore go on. `interlock resume` lets them move again",
+    "resume": "levers may move there again, unless the breaker has tripped; every case plans anew",
+}
 Domain = Annotated[str | None, typer.Argument(help="The domain (cluster).")]
 All = Annotated[bool, typer.Option("--all", help="Every domain of the fleet file.")]
 Reason = Annotated[str, typer.Option(help="Why. It is shown on every case that stops.")]
@@ -32,4 +36,4 @@ def _order(order: str, domain: str | None, everywhere: bool, reason: str) -> Non
         raise fail(f"say which domain to {order}, or --all, and not both")
     path = f"/v1/{order}" if everywhere else f"/v1/domains/{quote(domain or '', safe='')}/{order}"
     answer = call("POST", path, {"reason": reason})
-    typer.echo(f"{order} of {', '.join(answer['domains'])} by {answer['who']}")
+    typer.echo(f"{order} of {', '.join(answer['domains'])} by {answer['who']}: {AFTERWARDS[order]}")

@@ -53,6 +53,11 @@ async def _settle(settings: Settings, receipt_id: str, reason: str) -> str:
     journal = SqlJournal(settings.journal_url)
     try:
         receipt = await _find(journal, receipt_id)
+        state = await journal.state(receipt_id)
+        if state in ("undone", "restored", "settled"):
+            return (
+                f"{receipt_id} is {state} already; nothing was changed. {await _tell_guard(settings, journal, receipt)}"
+            )
         await journal.settle(receipt_id, "settled", reason[:200])
         return f"{receipt_id} is settled: {reason}; {await _tell_guard(settings, journal, receipt)}"
     finally:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -111,7 +113,15 @@ async def start_interlock(
                 return False
 
         await tree.ready(child, open_doors, timeout_s=60)
-    return Interlock(child, url, token, issuer.mint(PERSON, ("sre-oncall",)), folder)
+    person = issuer.mint(PERSON, ("sre-oncall",))
+    _write_env(folder / "env", {**env, "INTERLOCK_API_URL": url, "INTERLOCK_TOKEN": person})
+    return Interlock(child, url, token, person, folder)
+
+
+def _write_env(path: Path, env: Mapping[str, str]) -> None:
+    """For a shell beside the demo: `. FILE`, and the command line works. It holds an hour's token of the demo's own issuer."""
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items()))
 
 
 def write_policy(path: Path, name: PolicyName) -> None:

@@ -94,6 +94,7 @@ async def running_plant(folder: Path, view: View, choice: Choice, policy: Policy
         view.links |= links(ui_url)
         for name, url in view.links.items():
             view.say(f"{name}: {url}")
+        view.say(f"for `interlock` in another shell: . {interlock.folder / 'env'}")
         rate = rate_for(fleet)
         load = Load(front, rate, tree.folder / "requests.jsonl", most_s=MOST_S)
         sink = IntakeSink(interlock.url, interlock.token, http)
