@@ -356,7 +356,8 @@ async def test_orders_of_the_command_line_go_through_this_door(
 
     assert resumed[0] == 0
     assert resumed[1].startswith("resume of us1 by ana: levers may move there again")
-    assert reset[:2] == (0, "breaker reset of us1 by ana\n")
+    assert reset[0] == 0
+    assert reset[1].startswith("breaker reset of us1 by ana: levers may move there again")
     assert refused == (1, "", "us1: the fault is still there\n")
     assert every[0] == 0
     assert every[1].startswith("resume of eu1, us1 by ana: ")
