@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runbooks.change import Blast, CannotPlan, Change, NothingToDo, one_way
 from runbooks.facts import Settings, Value
+from runbooks.plan import PlannedStep
 
 
 def plan_restore(
@@ -104,3 +105,20 @@ def _moved(left: Settings, wanted: Settings) -> dict[str, float]:
             totals[route] = totals.get(route, 0.0) + float(left[key])
             moved[route] = moved.get(route, 0.0) + max(0.0, float(value) - float(left[key]))
     return {route: min(1.0, share / totals[route]) if totals[route] else 1.0 for route, share in moved.items()}
+
+
+OWN = frozenset({"paused_share"})
+"""Indicators of what a lever itself sets: they prove that it acted, and after the way back they must not hold any more."""
+
+
+def without_own(step: PlannedStep) -> PlannedStep:
+    """The step as its restore is verified: users are served as before, and no longer that the lever stands."""
+    if step.verify is None:
+        return step
+    kept = tuple(c for c in step.verify.criteria if c.indicator not in OWN)
+    return step.model_copy(
+        update={
+            "verify": step.verify.model_copy(update={"criteria": kept}),
+            "indicators": tuple(i for i in step.indicators if i.name not in OWN),
+        }
+    )

@@ -13,6 +13,7 @@ from runbooks.facts import Rejoin
 from runbooks.levers import Kind, kind, rejoins
 from runbooks.plan import CheckResult, PlannedStep, RejoinRequest, WatchRequest, WatchResult
 from runbooks.record import StepRecord
+from runbooks.restoring import without_own
 from runbooks.standing import merged
 from workflows import details, levers
 from workflows.casefile import CaseFile
@@ -171,7 +172,7 @@ class Standing:
             self.case.note("restored in part", acted.why)
             await self.moves.release(self.step, self.record, applied=True)
             return False
-        effect = await self.moves.verify(self.step, acted.receipt, {})
+        effect = await self.moves.verify(without_own(self.step), acted.receipt, {})
         self.record.effects.append(effect)
         self.case.note(f"restore: {effect.outcome}", effect.why)
         if effect.outcome == "better":

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 from runbooks.change import GONE, CannotPlan, Change, NothingToDo, Receipt
 from runbooks.facts import Settings
+from runbooks.levers import FreezeChanges
+from runbooks.library import load_library
+from runbooks.plan import Envelope, IndicatorQuery, PlannedStep
 from runbooks.planning import plan_restore
+from runbooks.restoring import without_own
 from runbooks.standing import merged
 
 BEFORE: Settings = {"weight/chat/a": 50, "weight/chat/b": 50}
@@ -209,3 +213,23 @@ def test_a_version_goes_back_to_the_recorded_one_as_a_whole() -> None:
 
     assert isinstance(found, Change)
     assert found.after == {"image/big": "v1", "image/small": "v1"}
+
+
+def test_the_way_back_from_a_freeze_is_not_proven_by_the_freeze() -> None:
+    """Else it would be frozen again each time, and stand for ever."""
+    catalogue = load_library()
+    book = next(b for b in catalogue.runbooks.values() if any(s.lever == "freeze_changes" for s in b.steps))
+    spec = next(s for s in book.steps if s.lever == "freeze_changes")
+    assert spec.verify is not None
+    names = {c.indicator for c in spec.verify.criteria}
+    assert "paused_share" in names
+    step = PlannedStep(
+        id="1", step=FreezeChanges(cluster="west"), targets=("west",), domains=("west",), verify=spec.verify,
+        indicators=tuple(IndicatorQuery(name=n, source="cluster", query=n, unit="share") for n in sorted(names)),
+        on_cannot_tell="keep_and_page", restore=spec.restore,
+        envelope=Envelope(step_id="1", lever="freeze_changes", targets=("west",), direction="d", largest_share=0, largest_endpoints=0),
+    )  # fmt: skip
+    back = without_own(step)
+    assert back.verify is not None
+    assert {c.indicator for c in back.verify.criteria} == {i.name for i in back.indicators} == names - {"paused_share"}
+    assert back.verify.criteria
