@@ -212,15 +212,20 @@ class Site:
 
     async def status(self, handle: WorkflowHandle[Any, Any]) -> dict[str, Any] | None:
         """None: there is no such case, or it has closed."""
-        try:
-            if (await handle.describe()).close_time is not None:
-                return None
-            found: dict[str, Any] = await handle.query("status")
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return None
-            raise
-        return found
+        for attempt in (1, 2, 3):
+            try:
+                if (await handle.describe()).close_time is not None:
+                    return None
+                found: dict[str, Any] = await handle.query("status")
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return None
+                slow = error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+                if not slow or attempt == 3:  # a worker that has just crashed, on a busy machine
+                    raise
+            else:
+                return found
+        return None
 
     # --- people ------------------------------------------------------------------------------------------------------
 

@@ -135,7 +135,9 @@ def play(name: str, stage: Stage, machine: type[RuleBasedStateMachine], steps: i
     """Runs sequences of `machine` until the stage has counted `steps`. Every seed is told, and one seed replays its part:
     INTERLOCK_PROPERTY_SEED with the same number of steps."""
     given = os.environ.get(SEED)
-    root = int(given) if given else time.time_ns() % 10**9
+    # The default run plays the same sequences each time: what it finds must be the change's, not the day's.
+    usual = steps_wanted() == DEFAULT_STEPS
+    root = int(given) if given else 20_261_124 if usual else time.time_ns() % 10**9
     began, start = time.monotonic(), stage.steps
     part = 0
     try:
