@@ -139,6 +139,10 @@ class Domain:
         await self.stage.client.start_workflow(
             "Guard", {"domain": self.name, "look_every_s": self.look_every_s}, id=guard_id(self.name), task_queue=QUEUE
         )
+        # It learns the policy's limits by the first question: one that counts nobody.
+        wide = Target(cluster=self.name)
+        hello = Announce(domain=self.name, workflow_id="w", target=wide, failure_class="x", limits=self.limits)
+        await self.guard.execute_update("announce", hello)
 
     async def _case(self, name: str) -> Case:
         workflow = f"case:{self.name}/{name}"
