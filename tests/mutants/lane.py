@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.mutants.mutate import Mutant, mutants_of, units
+from tests.mutants.mutate import Mutant, mutants_of, parsed, units
 
 ROOT = Path(__file__).parents[2]
 FILES = (
@@ -160,7 +160,7 @@ def _who_meets_what(
     functions = {
         (str(ROOT / f), path)
         for f in FILES
-        for path, unit in units(ast.parse((ROOT / f).read_text(encoding="utf-8")))
+        for path, unit in units(parsed((ROOT / f).read_text(encoding="utf-8")))
         if isinstance(unit, ast.FunctionDef)
     }
     met: dict[tuple[str, str], set[pytest.Item]] = {}

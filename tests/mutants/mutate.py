@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
+import gc
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -49,6 +50,17 @@ class Mutant:
         return f"{self.file}:{self.line} {self.path}: {self.what}"
 
 
+def parsed(source: str) -> ast.Module:
+    """Python 3.11 may say "AST constructor recursion depth mismatch" when a collection runs meanwhile; asked again it does
+    not."""
+    for _ in range(4):
+        try:
+            return ast.parse(source)
+        except SystemError:
+            gc.collect()
+    return ast.parse(source)
+
+
 def units(tree: ast.Module) -> Iterator[tuple[str, Unit]]:
     """Functions and methods by dotted path, and the module's constants. Fields of models are data and names of types
     are nothing that runs."""
@@ -73,7 +85,7 @@ def units(tree: ast.Module) -> Iterator[tuple[str, Unit]]:
 def mutants_of(file: str, source: str) -> list[Mutant]:
     """All mutants of one file, in the order of its lines."""
     out: list[Mutant] = []
-    for path, unit in units(ast.parse(source)):
+    for path, unit in units(parsed(source)):
         seen: dict[str, int] = {}
         for line, what, build in _changes(unit):
             seen[what] = seen.get(what, -1) + 1
