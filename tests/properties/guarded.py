@@ -585,7 +585,10 @@ class Domain:
         must("the breaker", bool(view.breaker), oracle.breaker)
         must("dirty", bool(view.dirty), False)
         must("what stands", sorted(s.receipt_id for s in view.standing), sorted(oracle.standing))
-        must("the last change", view.last_change_at, oracle.last_change)
+        # A Reset stamps it anew. Later is the safe side: facts must then be newer still.
+        found, least = view.last_change_at, oracle.last_change
+        if (found is None) != (least is None) or (found is not None and least is not None and found < least):
+            out.append(f"the last change is {found}, before {least}")
         hour = [a for a in oracle.acts if not a.shadow and a.at > now - timedelta(hours=1)]
         must("acts in the last hour", view.acts_last_hour, len(hour))
         must("endpoints spent", sum(view.spent.endpoints.values()), sum(a.endpoints for a in hour))

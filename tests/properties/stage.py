@@ -31,7 +31,7 @@ from worker.plugin import interlock_plugin
 
 T = TypeVar("T")
 STEPS, SEED = "INTERLOCK_PROPERTY_STEPS", "INTERLOCK_PROPERTY_SEED"
-DEFAULT_STEPS = 1200
+DEFAULT_STEPS = 400
 told: list[str] = []
 """What the end of the run says: steps, time and seeds. See conftest.py."""
 
