@@ -68,7 +68,8 @@ class Acts:
             before, stopped = await asyncio.gather(self._actuator.read(permit.domain), self._stopped(req))
             if permit.purpose == "act":
                 # Adapters look at this before each write: none begins later than this after levers were last seen free.
-                latest = self._clock() + HALT_REACHES
+                # Stopped, and this permit had begun: what it wrote is read back, and no further write begins.
+                latest = self._clock() + (timedelta(0) if stopped else HALT_REACHES)
                 permit = permit.model_copy(update={"act_before": min(permit.act_before, latest)})
             try:
                 if stopped and before.permit_id != permit.id:

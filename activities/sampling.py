@@ -95,30 +95,41 @@ class SamplingActivities:
                 await self._cluster.end_try(req.pool, name)
 
     async def _under_load(self, cluster: Cluster, req: RejoinRequest, name: str) -> Rejoin:
-        address = await self._still_there(cluster, req)
-        while address is None and (address := await cluster.try_node(req.node, req.pool, name)) is None:
+        addresses = await self._still_there(cluster, req)
+        while not addresses:
+            address = await cluster.try_node(req.node, req.pool, name)
+            if address is not None:
+                addresses = [address]
+                break
             activity.heartbeat("waiting for the replica")
             await asyncio.sleep(0.5)
-        assert address is not None
         failed: list[str] = []
         good = 0
         for number in range(req.rounds):
             activity.heartbeat(f"round {number + 1} of {req.rounds}")
-            answers = await asyncio.gather(*(self._prober.generate(address) for _ in range(req.parallel)))
+            # As many at once as are asked for, on each: a node is well when all that runs on it is.
+            asked = [a for a in addresses for _ in range(req.parallel)]
+            answers = await asyncio.gather(*(self._prober.generate(a) for a in asked))
             good += sum(g.ok for g in answers)
             failed += [g.why for g in answers if not g.ok]
             if failed:
                 break
-        return self._rejoin(req, failed, failed[0] if failed else "", good)
+        return self._rejoin(req, failed, failed[0] if failed else "", good, len(addresses))
 
-    async def _still_there(self, cluster: Cluster, req: RejoinRequest) -> str | None:
-        """A replica that was not drained yet proves the node by itself; its GPUs leave no room for an extra one."""
-        state = (await cluster.read(req.cluster)).state
-        there = [p.address for p in state.on(req.node) if p.pool == req.pool and p.ready and p.address]
-        return there[0] if there else None
+    async def _still_there(self, cluster: Cluster, req: RejoinRequest) -> list[str]:
+        """Replicas that were not drained yet prove the node by themselves; their GPUs leave no room for an extra one. One
+        that is not ready proves nothing, and is waited for."""
+        while True:
+            state = (await cluster.read(req.cluster)).state
+            there = [p for p in state.on(req.node) if p.pool == req.pool]
+            ready = [p.address for p in there if p.ready and p.address]
+            if len(ready) == len(there):
+                return ready
+            activity.heartbeat("waiting for the replicas that are still there")
+            await asyncio.sleep(0.5)
 
-    def _rejoin(self, req: RejoinRequest, failed: list[str], why: str, good: int = 0) -> Rejoin:
-        ok = not failed and good == req.parallel * req.rounds
+    def _rejoin(self, req: RejoinRequest, failed: list[str], why: str, good: int = 0, replicas: int = 1) -> Rejoin:
+        ok = not failed and good == req.parallel * req.rounds * replicas
         words = f"{good} generations, {req.parallel} at once" if ok else why
         return Rejoin(node=req.node, ok=ok, generations=good, failed=len(failed), why=words, observed_at=self._clock())
 
