@@ -109,12 +109,16 @@ class Gatherer:
         if not query:
             return None
         asked = IndicatorQuery(name="error_budget", source="prometheus", query=query, unit="share")
-        samples = await known(self._metrics.sample([asked]), 4, self._clock)
+        return await self._reading(asked)
+
+    async def _reading(self, indicator: IndicatorQuery) -> Known[float] | Unknown:
+        """One number, with the time at which it was true."""
+        samples = await known(self._metrics.sample([indicator]), 4, self._clock)
         if isinstance(samples, Unknown):
             return samples
         sample = samples.value[0]
         if sample.value is None:
-            return Unknown(why=f"it could not be read: {sample.why}")
+            return Unknown(why=f"{indicator.name} could not be read: {sample.why}")
         return Known(value=sample.value, observed_at=sample.observed_at)
 
     async def fault(
@@ -173,17 +177,12 @@ class Gatherer:
         return Known(value=FaultNow(holds=False, detail=detail), observed_at=seen.value.observed_at)
 
     async def _by_criterion(self, criterion: Criterion, indicator: IndicatorQuery) -> Known[FaultNow] | Unknown:
-        samples = await known(self._metrics.sample([indicator]), 4, self._clock)
-        if isinstance(samples, Unknown):
-            return samples
-        sample = samples.value[0]
-        if sample.value is None:
-            return Unknown(why=f"{indicator.name} could not be read: {sample.why}")
+        read = await self._reading(indicator)
+        if isinstance(read, Unknown):
+            return read
         bound = f"<= {criterion.below:g}" if criterion.below is not None else f">= {criterion.above:g}"
-        detail = f"{indicator.name} is {sample.value:g} {indicator.unit} (healthy: {bound})"
-        return Known(
-            value=FaultNow(holds=not good(criterion, sample.value), detail=detail), observed_at=sample.observed_at
-        )
+        detail = f"{indicator.name} is {read.value:g} {indicator.unit} (healthy: {bound})"
+        return Known(value=FaultNow(holds=not good(criterion, read.value), detail=detail), observed_at=read.observed_at)
 
 
 def evidence_time(detections: tuple[Detection, ...], fault: Known[FaultNow] | Unknown) -> Known[datetime] | Unknown:

@@ -20,10 +20,9 @@ from runbooks.detection import TargetKind, node_queue
 from runbooks.explained import explained
 from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
 from runbooks.fleet import Dependency, Fleet
-from runbooks.gates.calendar import is_change
 from runbooks.gates.headroom import reserved
 from runbooks.gates.question import Question, allowed_by_people
-from runbooks.levers import ClusterStep, IncreaseCapacity, NodeStep, Page
+from runbooks.levers import ClusterStep, IncreaseCapacity, NodeStep, Page, is_change
 from runbooks.plan import CheckRequest, CheckResult, GateVerdict, Verdict
 from runbooks.planning import plan_change, plan_restore
 from runbooks.policy import Policy

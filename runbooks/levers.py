@@ -182,6 +182,21 @@ def takes_back_whole(step: Step) -> bool:
     assert_never(step)
 
 
+def is_change(step: Step) -> bool:
+    """True for a lever that brings something new. Taking load from a sick part, giving room to it, replacing what is
+    broken by the same, and going back to what stood before are mitigations, which no freeze and no spent error budget stops (G15)."""
+    match step:
+        case RolloutHotfix():
+            return True
+        case RerouteTraffic() | IsolateEndpoint() | RecycleConnections() | ShedLoad() | RebalanceNodes():
+            return False
+        case RestartEngine() | ResetGpu() | RebootNode() | IncreaseCapacity() | RollbackChange() | FreezeChanges():
+            return False
+        case Page():
+            return False
+    assert_never(step)
+
+
 def rejoins(step: Step) -> str:
     """The node that must prove itself under load before the step is restored; empty when there is none."""
     return step.node if isinstance(step, RebalanceNodes) else ""

@@ -31,10 +31,9 @@ from runbooks.cluster import ClusterState, NodeState, PodState, Revision, Worklo
 from runbooks.detection import Detection, Target, TargetKind
 from runbooks.facts import ControlNow, Facts, FaultNow, GuardView, Known, PoolState, Settings
 from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload, outside
-from runbooks.gates.calendar import is_change
 from runbooks.gates.question import Question
 from runbooks.increments import plan_change
-from runbooks.levers import ClusterStep, NodeStep, Page, ResetGpu, RolloutHotfix
+from runbooks.levers import ClusterStep, NodeStep, Page, ResetGpu, RolloutHotfix, is_change
 from runbooks.plan import PlannedStep
 from runbooks.policy import Policy
 

@@ -36,7 +36,7 @@ ARMS = {
     ("runbooks/reach.py", "envelope_of"),
     ("runbooks/increments.py", "plan_change"),
     ("runbooks/cluster_increments.py", "plan_cluster_change"),
-    ("runbooks/gates/calendar.py", "is_change"),
+    ("runbooks/levers.py", "is_change"),
     ("workflows/levers.py", "apply"),
     ("workflows/levers.py", "read_back"),
 }

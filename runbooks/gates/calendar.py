@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+from typing import Literal
 
 from runbooks.facts import Facts, Unknown
 from runbooks.gates.question import Question, allowed_by_people, unknown
-from runbooks.levers import (
-    FreezeChanges,
-    IncreaseCapacity,
-    IsolateEndpoint,
-    Page,
-    RebalanceNodes,
-    RebootNode,
-    RecycleConnections,
-    RerouteTraffic,
-    ResetGpu,
-    RestartEngine,
-    RollbackChange,
-    RolloutHotfix,
-    ShedLoad,
-    Step,
-)
+from runbooks.levers import is_change
 from runbooks.plan import GateVerdict
-
-
-def is_change(step: Step) -> bool:
-    """True for a lever that brings something new. Taking load from a sick part, giving room to it, replacing what is
-    broken by the same, and going back to what stood before are mitigations."""
-    match step:
-        case RolloutHotfix():
-            return True
-        case RerouteTraffic() | IsolateEndpoint() | RecycleConnections() | ShedLoad() | RebalanceNodes():
-            return False
-        case RestartEngine() | ResetGpu() | RebootNode() | IncreaseCapacity() | RollbackChange() | FreezeChanges():
-            return False
-        case Page():
-            return False
-    assert_never(step)
 
 
 def g15_calendar(q: Question, f: Facts) -> GateVerdict:

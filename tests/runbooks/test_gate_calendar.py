@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from runbooks.facts import Facts, Unknown
-from runbooks.gates.calendar import is_change
 from runbooks.gates.question import Question
 from runbooks.levers import (
     FreezeChanges,
@@ -25,6 +24,7 @@ from runbooks.levers import (
     RolloutHotfix,
     ShedLoad,
     Step,
+    is_change,
 )
 from runbooks.plan import GateVerdict
 from runbooks.policy import ErrorBudget, Freeze

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 from temporalio.api.history.v1 import HistoryEvent
@@ -32,6 +29,7 @@ from runbooks.claims import SignedClaim
 from runbooks.policy import Policy
 from tests import lab as labs
 from tests.scenarios.hostile import Handle, raw_signal, signed
+from tests.serving import serve
 from worker.identity import DevIssuer, Verifier, dev_issuer
 from worker.intake_http import answer_problems
 from worker.people import people_router
@@ -77,31 +75,6 @@ def vouching(client: Client) -> Client:
     config = client.config()
     config["interceptors"] = [*config["interceptors"], _Vouching(client)]
     return Client(**config)
-
-
-class _Quiet(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield  # pytest keeps its own Ctrl-C
-
-
-@asynccontextmanager
-async def _serve(app: FastAPI) -> AsyncIterator[str]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = _Quiet(uvicorn.Config(app, log_level="error", ws="none"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-
-    async def started() -> bool:
-        return server.started
-
-    await labs.until(started, "the API is served")
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
 
 
 @dataclass
@@ -150,7 +123,7 @@ async def desk(lab: labs.Lab, rules: Policy, folder: Path) -> AsyncIterator[Desk
         timeout_s=60,
     )
     app.include_router(people_router(deps))
-    async with _serve(app) as url:
+    async with serve(app) as url:
         yield Desk(url, issuer)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import socket
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from opentelemetry import trace
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -32,6 +30,7 @@ from activities.errors import Retryable
 from activities.ports import Told
 from runbooks.claims import SignedClaim
 from runbooks.detection import TASK_QUEUE, guard_queue
+from tests.serving import serve
 from worker.intake import IntakeDeps, build_intake
 from worker.settings import IntakeSettings
 from worker.telemetry import Telemetry, setup
@@ -227,28 +226,6 @@ async def client(address: str, telemetry: Telemetry) -> AsyncIterator[Client]:
 def _serve_fixture() -> Callable[[FastAPI], AbstractAsyncContextManager[str]]:
     """Serves an app for the length of a block."""
     return serve
-
-
-class _Quiet(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield  # pytest keeps its own Ctrl-C
-
-
-@asynccontextmanager
-async def serve(app: FastAPI) -> AsyncIterator[str]:
-    """Serves an app on a free port of the loopback; yields its base URL."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = _Quiet(uvicorn.Config(app, log_level="error", ws="none"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    await until(lambda: server.started)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
 
 
 async def until(condition: Callable[[], Any], within_s: float = 15.0) -> Any:
