@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -122,6 +123,12 @@ class Detection(Model):
     automatic: bool = Field(default=True, description="False when a person reported it.")
     fingerprint: str = Field(default="", max_length=128, description="Same fault, same value. Empty: derived.")
     received_at: Time | None = Field(default=None, description="When the intake took it in, by the intake's clock.")
+
+    @property
+    def seen_at(self) -> datetime:
+        """When its evidence was measured, as far as that can be: never after it came in. A detector whose clock runs ahead
+        would else outvote its own resolution until that time has come."""
+        return self.observed_at if self.received_at is None else min(self.observed_at, self.received_at)
 
     @property
     def key(self) -> str:

@@ -148,7 +148,7 @@ class CaseFile:
             if new.reported_by:
                 self.requesters.add(new.reported_by)  # kept when a detector's word replaces this one
             old = self.detections.get(new.key)
-            if old is not None and new.observed_at < old.observed_at:
+            if old is not None and new.seen_at < old.seen_at:
                 continue  # re-ordered on the way: the newer word counts
             graver, rank = new.severity.rank > rank, max(rank, new.severity.rank)
             was = old is not None and old.status == "firing" and old.alert == CORRELATED

@@ -75,6 +75,9 @@ G9 = [
     (verdict("G9", "deny", "no criterion of the verify is a real generation"), step(RATE), facts(verifier=known({"rate": 1.0}))),
     (verdict("G9", "deny", NO_READING.format("route_generation"), unknown=True), question(), facts(verifier=known({}))),
     (verdict("G9", "deny", NO_READING.format("gen, rate"), unknown=True), step(RATE, PROBE), facts(verifier=known({"up": 1.0}))),
+    # So many that no order of a set is theirs by chance.
+    (verdict("G9", "deny", NO_READING.format("a, b, c, d, e, f, g, gen"), unknown=True),
+     step(PROBE, *(indicator(n) for n in "gfedcba")), facts(verifier=known({"up": 1.0}))),
     (verdict("G9", "ask", "what verify will measure is unknown (no reading of route_generation); policy asks people"),
      question(policy=policy(ask_on_unknown=("G9",))), facts(verifier=known({}))),
     (verdict("G9", "deny", "what verify will measure is unknown: x", unknown=True), question(), facts(verifier=X)),
