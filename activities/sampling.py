@@ -95,7 +95,10 @@ class SamplingActivities:
                 await self._cluster.end_try(req.pool, name)
 
     async def _under_load(self, cluster: Cluster, req: RejoinRequest, name: str) -> Rejoin:
-        addresses = await self._still_there(cluster, req)
+        addresses, idle = await self._still_there(cluster, req)
+        if idle:
+            # What runs there and does not serve says enough; it is looked at again when the restore is tried again.
+            return self._rejoin(req, [], f"{', '.join(idle)} of {req.pool} is still on it and not ready")
         while not addresses:
             address = await cluster.try_node(req.node, req.pool, name)
             if address is not None:
@@ -116,17 +119,14 @@ class SamplingActivities:
                 break
         return self._rejoin(req, failed, failed[0] if failed else "", good, len(addresses))
 
-    async def _still_there(self, cluster: Cluster, req: RejoinRequest) -> list[str]:
-        """Replicas that were not drained yet prove the node by themselves; their GPUs leave no room for an extra one. One
-        that is not ready proves nothing, and is waited for."""
-        while True:
-            state = (await cluster.read(req.cluster)).state
-            there = [p for p in state.on(req.node) if p.pool == req.pool]
-            ready = [p.address for p in there if p.ready and p.address]
-            if len(ready) == len(there):
-                return ready
-            activity.heartbeat("waiting for the replicas that are still there")
-            await asyncio.sleep(0.5)
+    async def _still_there(self, cluster: Cluster, req: RejoinRequest) -> tuple[list[str], list[str]]:
+        """Addresses of replicas that were not drained yet: they prove the node by themselves, and their GPUs leave no room
+        for an extra one. And the names of those that are there and not ready."""
+        state = (await cluster.read(req.cluster)).state
+        there = [p for p in state.on(req.node) if p.pool == req.pool]
+        return [p.address for p in there if p.ready and p.address], [
+            p.name for p in there if not (p.ready and p.address)
+        ]
 
     def _rejoin(self, req: RejoinRequest, failed: list[str], why: str, good: int = 0, replicas: int = 1) -> Rejoin:
         ok = not failed and good == req.parallel * req.rounds * replicas
