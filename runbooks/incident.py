@@ -1,0 +1,230 @@
+"""The incident file: one format for a curated past incident, a record exported from a closed case, and a synthetic one.
+
+What happens is under `fleet` and `timeline`; what people later knew is under `truth` and never reaches the engine; what
+Interlock must and must not do is under `expect`. `docs/incident-files.md` explains it to whoever writes one from a post-mortem.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from runbooks.base import Model, Name, Share, Time
+from runbooks.detection import Severity
+from runbooks.incident_faults import Fault
+from runbooks.incident_fleet import FleetSpec
+from runbooks.incident_names import Names
+from runbooks.incident_time import At, Span, offset
+from runbooks.policy import Freeze
+from runbooks.record import Outcome
+
+Lever = Literal[
+    "reroute_traffic",
+    "isolate_endpoint",
+    "recycle_connections",
+    "shed_load",
+    "rebalance_nodes",
+    "restart_engine",
+    "increase_capacity",
+    "rollout_hotfix",
+    "rollback_change",
+    "freeze_changes",
+    "reset_gpu",
+    "reboot_node",
+]
+Gate = Literal[
+    "G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11", "G12", "G13", "G14", "G15", "G16",
+    "guard", "planner", "people",
+]  # fmt: skip
+
+
+class Source(Model):
+    """Where a fact is from. Mark: R primary source read, S second-hand, D derived from data, I our inference."""
+
+    says: str = Field(min_length=1, max_length=1000, description="What this source says, in own words.")
+    name: str = Field(min_length=1, max_length=300)
+    url: str = Field(default="", max_length=500)
+    mark: Literal["R", "S", "D", "I"]
+
+
+class Alert(Model):
+    """One detection. What it measured is `evidence`, as the alert said it; whether it was right is not its business."""
+
+    at: At = Field(description="When it reaches Interlock.")
+    alert: Name
+    target: str = Field(
+        description="A target id: `east/service/chat-east`, `east/node/east-n1`, see incident_fleet.py."
+    )
+    severity: Severity = Severity.WARNING
+    labels: dict[str, str] = Field(default_factory=dict)
+    evidence: dict[str, float | bool | str] = Field(default_factory=dict)
+    began: At | None = Field(default=None, description="Since when, by the detector. None: the last fault before it.")
+    measured: At | None = Field(default=None, description="When its evidence was measured. None: as it arrives.")
+    detector: str = "alertmanager"
+    automatic: bool = Field(default=True, description="False: a person reported it.")
+    reported_by: str = ""
+    resolves: Literal["clear", "never"] | At = Field(
+        default="clear",
+        description="clear: the detector takes it back once its target has been well for a minute. Or when it does.",
+    )
+
+
+class Says(Model):
+    """What a person tells Interlock, through the same doors as in life."""
+
+    at: At
+    who: Name
+    says: Literal["approve", "reject", "takeover", "hand_back", "abort", "halt", "resume", "reset_breaker"]
+    about: str = Field(
+        default="",
+        description="A target id; for halt, resume and reset_breaker a cluster. Empty: whatever asks at that time.",
+    )
+    reason: str = "as in the post-mortem"
+
+
+class Answer(Model):
+    """Who answers requests for approval that the timeline does not name."""
+
+    decision: Literal["approve", "reject", "nobody"] = "approve"
+    after: Span = 300.0
+    people: tuple[Name, ...] = Field(
+        default=("ana", "ben", "eva"), description="In this order, as many as are asked for."
+    )
+
+
+class Timeline(Model):
+    """What happened, each list in any order."""
+
+    faults: tuple[Fault, ...] = Field(min_length=1)
+    alerts: tuple[Alert, ...] = ()
+    people: tuple[Says, ...] = ()
+    answers: Answer = Answer()
+
+
+class Site(Model):
+    """What the site's own policy would add: facts of the place, no modes."""
+
+    freezes: tuple[Freeze, ...] = ()
+    residency: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Residency → those that may also serve it. Its own always may."
+    )
+    group: tuple[Name, ...] = Field(default=("ana", "ben", "eva"), description="Members of every approver group.")
+
+
+class Truth(Model):
+    """What people knew afterwards. Shown to nobody who decides; `report` and the score read it."""
+
+    failure_class: Name
+    second_label: Name | None = Field(
+        default=None, description="The class by a second labeller, where two have labelled."
+    )
+    group: Literal["engine", "config", "infra", "ops", "dep", "demand", "unknown"]
+    found: Literal["automatic", "people"] = "automatic"
+    hotfix: bool = Field(default=False, description="True: only a new version or a fixed setting ended it.")
+    levers: tuple[str, ...] = Field(
+        default=(), description="What people did that worked; a lever's name where it is one."
+    )
+    detected: At | None = None
+    mitigated: At | None = Field(default=None, description="When users were well again, by people's hands.")
+    ended: At | None = None
+    people_minutes: float | None = Field(default=None, ge=0, description="Working time that people spent, where known.")
+    words: str = Field(default="", max_length=2000, description="What happened, in own words.")
+
+
+class Refusal(Model):
+    """A lever that must be refused by this gate at least once, and must not be done."""
+
+    lever: Lever
+    gate: Gate
+    saying: str = Field(default="", description="Words that the reason must hold.")
+    target: str = Field(default="", description="Only for this target id. Empty: any.")
+    ever: bool = Field(
+        default=False, description="True: it may be done at another moment; only this refusal must occur."
+    )
+
+
+class Expect(Model):
+    """What a run must show. A lever that is neither allowed nor required and is done fails the incident."""
+
+    classes: tuple[Name, ...] = Field(min_length=1, description="Any of them.")
+    allowed: tuple[Lever, ...] = ()
+    required: tuple[Lever, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    outcome: tuple[Outcome, ...] = Field(min_length=1, description="Of the main case; any of them.")
+    paged: bool | None = Field(default=None, description="Whether people must have been told. None: either.")
+    mitigated_within: Span | None = None
+    harm: bool = Field(
+        default=False, description="True: harm is known to follow and is tolerated. Say why in `because`."
+    )
+    most_cases_that_act: int | None = Field(default=None, ge=0)
+    because: str = Field(min_length=1, max_length=1000, description="Why this is right, in one or two sentences.")
+
+
+class Incident(Model):
+    """The whole file."""
+
+    incident: Name
+    title: str = Field(min_length=1, max_length=200)
+    kind: Literal["past", "case", "synthetic"]
+    sources: tuple[Source, ...] = Field(min_length=1)
+    inferred: str = Field(
+        default="", max_length=2000, description="What of this file nobody has published: sizes, rates, loads."
+    )
+    starts: Time
+    lasts: Span = Field(gt=0, description="How long is played, from `starts`.")
+    seed: int = Field(default=0, ge=0, description="Of the noise in what is measured.")
+    noise: Share = Field(default=0.02, description="Relative noise of every measured rate.")
+    fleet: FleetSpec
+    site: Site = Site()
+    timeline: Timeline
+    truth: Truth
+    expect: Expect
+
+    def seconds(self, at: str) -> float:
+        """Seconds after `starts`."""
+        return offset(at, self.starts)
+
+    def moment(self, at: str) -> datetime:
+        """The moment, UTC."""
+        return datetime.fromtimestamp(self.starts.timestamp() + self.seconds(at), UTC)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Incident:
+        if self.kind == "past" and all(s.mark == "I" for s in self.sources):
+            raise ValueError("sources: a past incident needs one that is not our inference (mark R, S or D)")
+        self._in_time()
+        self._about_the_fleet()
+        if both := {r.lever for r in self.expect.refused if not r.ever} & {*self.expect.allowed, *self.expect.required}:
+            raise ValueError(
+                f"expect.refused: {sorted(both)[0]} is allowed as well; take it out of one, or say `ever: true` at the refusal"
+            )
+        return self
+
+    def _in_time(self) -> None:
+        moments = [
+            *((f"timeline.faults[{i}].at", f.at) for i, f in enumerate(self.timeline.faults)),
+            *((f"timeline.alerts[{i}].at", a.at) for i, a in enumerate(self.timeline.alerts)),
+            *((f"timeline.people[{i}].at", p.at) for i, p in enumerate(self.timeline.people)),
+        ]
+        for field, at in moments:
+            if not 0 <= self.seconds(at) <= self.lasts:
+                raise ValueError(
+                    f"{field}: {at} is not between `starts` and the end of `lasts`; move it, or make `lasts` longer"
+                )
+        for i, fault in enumerate(self.timeline.faults):
+            if fault.ends is not None and self.seconds(fault.ends) <= self.seconds(fault.at):
+                raise ValueError(f"timeline.faults[{i}].ends: it ends before it begins; give a later time")
+
+    def _about_the_fleet(self) -> None:
+        names = Names(self.fleet)
+        for i, fault in enumerate(self.timeline.faults):
+            names.check_fault(f"timeline.faults[{i}]", fault)
+        for i, alert in enumerate(self.timeline.alerts):
+            names.check_target(f"timeline.alerts[{i}].target", alert.target)
+        for i, said in enumerate(self.timeline.people):
+            if said.about:
+                names.check_target(f"timeline.people[{i}].about", said.about)
+            if said.who not in self.site.group:
+                raise ValueError(f"timeline.people[{i}].who: {said.who!r} is not in site.group; add the name there")
