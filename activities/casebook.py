@@ -11,7 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.errors import Retryable
-from activities.facts import utc_now
+from activities.facts import Clock, utc_now
 from activities.failures import port_failures
 from activities.handed import Handed
 from activities.ports import Journal, Notify, Told
@@ -31,6 +31,7 @@ class CasebookActivities:
         task_queue: str = TASK_QUEUE,
         observe: Callable[[CaseRecord], None] = lambda _: None,
         checkpoint: Checkpoint = no_checkpoint,
+        clock: Clock = utc_now,
     ) -> None:
         self._notify = notify
         self._journal = journal
@@ -38,7 +39,7 @@ class CasebookActivities:
         self._queue = task_queue
         self._observe = observe
         self._checkpoint = checkpoint
-        self._handed = Handed(utc_now)
+        self._handed = Handed(clock)
 
     @activity.defn(name="tell")
     async def tell(self, req: TellRequest) -> Told:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 from temporalio import activity
 
@@ -23,6 +25,9 @@ from runbooks.plan import (
     WatchResult,
 )
 
+Sleep = Callable[[float], Awaitable[object]]
+"""Waits for so many seconds: a replay waits on its virtual clock instead."""
+
 
 class SamplingActivities:
     """Reads only; what `rejoin` puts on a node is not in rotation and is taken away again."""
@@ -35,7 +40,9 @@ class SamplingActivities:
         gatherer: Gatherer,
         cluster: Cluster | None = None,
         clock: Clock = utc_now,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
+        self._sleep = sleep
         self._traffic = traffic
         self._metrics = metrics
         self._prober = prober
@@ -95,6 +102,7 @@ class SamplingActivities:
                 await self._cluster.end_try(req.pool, name)
 
     async def _under_load(self, cluster: Cluster, req: RejoinRequest, name: str) -> Rejoin:
+        end = self._clock() + timedelta(seconds=req.deadline_s)
         addresses, idle = await self._still_there(cluster, req)
         if idle:
             # What runs there and does not serve says enough; it is looked at again when the restore is tried again.
@@ -104,8 +112,11 @@ class SamplingActivities:
             if address is not None:
                 addresses = [address]
                 break
+            if self._clock() >= end:
+                # The time-out around this is for a cluster that hangs; it does not see a clock that is not the wall's.
+                raise TimeoutError
             activity.heartbeat("waiting for the replica")
-            await asyncio.sleep(0.5)
+            await self._sleep(0.5)
         failed: list[str] = []
         good = 0
         for number in range(req.rounds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,12 +25,12 @@ from activities.adapters.watched import WatchedProber
 from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
 from activities.checkpoint import Checkpoint, no_checkpoint
-from activities.facts import Gatherer
+from activities.facts import Clock, Gatherer, utc_now
 from activities.guard_client import GuardClient
-from activities.ports import Actuator, Cluster, Notify, Traffic
+from activities.ports import Actuator, Cluster, Journal, Metrics, Notify, Prober, Traffic
 from activities.reaper import ReaperActivities
 from activities.safety import SafetyActivities
-from activities.sampling import SamplingActivities
+from activities.sampling import SamplingActivities, Sleep
 from activities.triage import TriageActivities
 from runbooks.decisions import approver_groups
 from runbooks.detection import TASK_QUEUE, guard_queue, node_queue
@@ -74,6 +75,28 @@ def traffic_of(parts: Parts, http: httpx.AsyncClient) -> Traffic:
     return EnvoyTraffic(parts.fleet, parts.envoy_folder, parts.envoy_admin, http, checkpoint=parts.checkpoint)
 
 
+@dataclass(frozen=True)
+class Ports:
+    """What activities reach the world through: real systems, or a simulated site for a replay.
+
+    `watched`: asked for a generation before an act; None: `prober`. `clock` and `sleep`: the activities' now and their
+    waiting, which a replay makes virtual.
+    """
+
+    traffic: Traffic
+    metrics: Metrics
+    prober: Prober
+    notify: Notify
+    journal: Journal
+    guard: GuardClient
+    cluster: Cluster | None = None
+    watched: Prober | None = None
+    clock: Clock = utc_now
+    sleep: Sleep = asyncio.sleep
+    observe: Callable[[CaseRecord], None] = lambda _: None
+    checkpoint: Checkpoint = no_checkpoint
+
+
 def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, source: ScrapeSource) -> Sequence[Any]:
     """Every activity, bound to its adapters."""
     prober = HttpProber(parts.fleet, http, parts.route_urls, timeout_s=2.0)
@@ -87,24 +110,43 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
         parts.fleet, prober, prometheus, parts.envoy_admin, http, source=source, watcher=watcher,
         declared=traffic.read, cluster=parts.cluster, probe_timeout_s=parts.probe_timeout_s,
     )  # fmt: skip
-    gatherer = Gatherer(metrics, WatchedProber(prober, watcher), fleet=parts.fleet, cluster=parts.cluster)
-    guard = GuardClient(parts.client, parts.task_queue)
-    triage = TriageActivities(parts.library, parts.policy, parts.fleet)
-    safety = SafetyActivities(traffic, gatherer, guard, parts.policy, parts.fleet, parts.journal, parts.cluster)
-    acts = TrafficActivities(traffic, parts.journal, guard, checkpoint=parts.checkpoint)
-    sampling = SamplingActivities(traffic, metrics, prober, gatherer, parts.cluster)
-    placing = (
-        ClusterActivities(parts.cluster, parts.journal, guard, checkpoint=parts.checkpoint)
-        if parts.cluster is not None
-        else None
+    ports = Ports(
+        traffic=traffic,
+        metrics=metrics,
+        prober=prober,
+        watched=WatchedProber(prober, watcher),
+        notify=parts.notify,
+        journal=parts.journal,
+        guard=GuardClient(parts.client, parts.task_queue),
+        cluster=parts.cluster,
+        observe=parts.observe,
+        checkpoint=parts.checkpoint,
     )
-    book = CasebookActivities(
-        parts.notify, parts.journal, parts.client, parts.task_queue, parts.observe, parts.checkpoint
+    return activities_over(
+        ports, parts.client, parts.fleet, parts.policy, parts.library, parts.claim_key, parts.task_queue
     )
-    attest = AttestActivities(
-        parts.client, groups_of(parts.policy), parts.claim_key, approvers=approver_groups(parts.policy)
-    )
-    reaper = ReaperActivities(parts.client, parts.journal, parts.notify, parts.fleet.domains())
+
+
+def activities_over(
+    ports: Ports,
+    client: Client,
+    fleet: Fleet,
+    policy: Policy,
+    library: Library,
+    claim_key: bytes,
+    task_queue: str = TASK_QUEUE,
+) -> Sequence[Any]:
+    """Every activity over these ports; `interlock worker` and `interlock replay` run the same ones."""
+    traffic, cluster, journal, guard, clock = ports.traffic, ports.cluster, ports.journal, ports.guard, ports.clock
+    gatherer = Gatherer(ports.metrics, ports.watched or ports.prober, clock, fleet=fleet, cluster=cluster)
+    triage = TriageActivities(library, policy, fleet)
+    safety = SafetyActivities(traffic, gatherer, guard, policy, fleet, journal, cluster, clock)
+    acts = TrafficActivities(traffic, journal, guard, clock, ports.checkpoint)
+    sampling = SamplingActivities(traffic, ports.metrics, ports.prober, gatherer, cluster, clock, ports.sleep)
+    placing = ClusterActivities(cluster, journal, guard, clock, ports.checkpoint) if cluster is not None else None
+    book = CasebookActivities(ports.notify, journal, client, task_queue, ports.observe, ports.checkpoint, clock)
+    attest = AttestActivities(client, groups_of(policy), claim_key, clock, approvers=approver_groups(policy))
+    reaper = ReaperActivities(client, journal, ports.notify, fleet.domains())
     return [
         triage.diagnose,
         safety.check,
@@ -126,6 +168,28 @@ def activities_of(parts: Parts, http: httpx.AsyncClient, watcher: PoolWatcher, s
         reaper.describe,
         reaper.reap,
     ]
+
+
+def workers_over(client: Client, task_queue: str, activities: Sequence[Any]) -> tuple[Worker, Worker]:
+    """The Guards' worker and the cases', to be entered in this order: a Guard never waits behind a storm of cases."""
+    cases = Worker(
+        client,
+        task_queue=task_queue,
+        activities=activities,
+        # A case keeps its slot while a check waits, and a storm has many that wait for the same thing.
+        max_concurrent_workflow_tasks=200,
+        max_concurrent_activities=50,
+        max_concurrent_local_activities=30,
+    )
+    guards = Worker(
+        client,
+        task_queue=guard_queue(task_queue),
+        activities=activities,
+        max_concurrent_workflow_tasks=10,
+        max_concurrent_activities=10,
+        max_concurrent_local_activities=10,
+    )
+    return guards, cases
 
 
 def groups_of(policy: Policy) -> Mapping[str, Sequence[str]]:
@@ -150,23 +214,7 @@ async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
         )
         await stack.enter_async_context(watcher)
         activities = activities_of(parts, client, watcher, source)
-        worker = Worker(
-            parts.client,
-            task_queue=parts.task_queue,
-            activities=activities,
-            # A case keeps its slot while a check waits, and a storm has many that wait for the same thing.
-            max_concurrent_workflow_tasks=200,
-            max_concurrent_activities=50,
-            max_concurrent_local_activities=30,
-        )
-        guards = Worker(
-            parts.client,
-            task_queue=guard_queue(parts.task_queue),
-            activities=activities,
-            max_concurrent_workflow_tasks=10,
-            max_concurrent_activities=10,
-            max_concurrent_local_activities=10,
-        )
+        guards, worker = workers_over(parts.client, parts.task_queue, activities)
         async with guards, worker:
             guard = GuardClient(parts.client, parts.task_queue)
             for domain in parts.fleet.domains():
