@@ -6,6 +6,7 @@ Interlock must and must not do is under `expect`. `docs/incident-files.md` expla
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -192,17 +193,26 @@ class Incident(Model):
 
     @model_validator(mode="after")
     def _sound(self) -> Incident:
-        if self.kind == "past" and all(s.mark == "I" for s in self.sources):
-            raise ValueError("sources: a past incident needs one that is not our inference (mark R, S or D)")
-        self._in_time()
-        self._about_the_fleet()
-        if both := {r.lever for r in self.expect.refused if not r.ever} & {*self.expect.allowed, *self.expect.required}:
-            raise ValueError(
-                f"expect.refused: {sorted(both)[0]} is allowed as well; take it out of one, or say `ever: true` at the refusal"
-            )
+        """All that is wrong between the parts, one mistake a line: nobody mends a file one run per mistake."""
+        wrong = [*self._of_sources(), *self._in_time(), *self._about_the_fleet(), *self._expected()]
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
-    def _in_time(self) -> None:
+    def _of_sources(self) -> Iterator[str]:
+        if self.kind == "past" and all(s.mark == "I" for s in self.sources):
+            yield "sources: a past incident needs one that is not our inference (mark R, S or D)"
+
+    def _expected(self) -> Iterator[str]:
+        done = {*self.expect.allowed, *self.expect.required}
+        for i, refusal in enumerate(self.expect.refused):
+            if not refusal.ever and refusal.lever in done:
+                yield (
+                    f"expect.refused[{i}].lever: {refusal.lever} is allowed as well; take it out of one, or say "
+                    f"`ever: true` here"
+                )
+
+    def _in_time(self) -> Iterator[str]:
         moments = [
             *((f"timeline.faults[{i}].at", f.at) for i, f in enumerate(self.timeline.faults)),
             *((f"timeline.alerts[{i}].at", a.at) for i, a in enumerate(self.timeline.alerts)),
@@ -210,21 +220,25 @@ class Incident(Model):
         ]
         for field, at in moments:
             if not 0 <= self.seconds(at) <= self.lasts:
-                raise ValueError(
-                    f"{field}: {at} is not between `starts` and the end of `lasts`; move it, or make `lasts` longer"
-                )
+                yield f"{field}: {at} is not between `starts` and the end of `lasts`; move it, or make `lasts` longer"
         for i, fault in enumerate(self.timeline.faults):
             if fault.ends is not None and self.seconds(fault.ends) <= self.seconds(fault.at):
-                raise ValueError(f"timeline.faults[{i}].ends: it ends before it begins; give a later time")
+                yield f"timeline.faults[{i}].ends: it ends before it begins; give a later time"
 
-    def _about_the_fleet(self) -> None:
+    def _about_the_fleet(self) -> Iterator[str]:
         names = Names(self.fleet)
         for i, fault in enumerate(self.timeline.faults):
-            names.check_fault(f"timeline.faults[{i}]", fault)
+            yield from names.of_fault(f"timeline.faults[{i}]", fault)
         for i, alert in enumerate(self.timeline.alerts):
-            names.check_target(f"timeline.alerts[{i}].target", alert.target)
+            yield from names.of_target(f"timeline.alerts[{i}].target", alert.target)
         for i, said in enumerate(self.timeline.people):
             if said.about:
-                names.check_target(f"timeline.people[{i}].about", said.about)
+                yield from names.of_target(f"timeline.people[{i}].about", said.about)
             if said.who not in self.site.group:
-                raise ValueError(f"timeline.people[{i}].who: {said.who!r} is not in site.group; add the name there")
+                yield f"timeline.people[{i}].who: {said.who!r} is not in site.group; add the name there"
+        for i, who in enumerate(self.timeline.answers.people):
+            if who not in self.site.group:
+                yield f"timeline.answers.people[{i}]: {who!r} is not in site.group; add the name there"
+        for i, refusal in enumerate(self.expect.refused):
+            if refusal.target:
+                yield from names.of_target(f"expect.refused[{i}].target", refusal.target)

@@ -9,7 +9,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")
@@ -44,11 +44,11 @@ Span = Annotated[
 """How long; seconds once it is read."""
 
 
-def _written(text: str) -> str:
-    if _CLOCK.fullmatch(text) or _SPAN.fullmatch(text):
+def _written(text: Any) -> Any:
+    if isinstance(text, str) and text and (_CLOCK.fullmatch(text) or _SPAN.fullmatch(text)):
         return text
     try:
-        if datetime.fromisoformat(text).tzinfo is not None:
+        if isinstance(text, str) and datetime.fromisoformat(text).tzinfo is not None:
             return text
     except ValueError:
         pass
@@ -58,7 +58,7 @@ def _written(text: str) -> str:
     )
 
 
-At = Annotated[str, AfterValidator(_written)]
+At = Annotated[str, BeforeValidator(_written)]
 """When, as written; `offset` makes seconds after the start of it."""
 
 
