@@ -73,6 +73,11 @@ def yes(reason: str) -> GateVerdict:
     return verdict("G5", "allow", reason)
 
 
+def short(reason: str) -> GateVerdict:
+    """Refused for who gave no token at this look: asked again, since the next one may tell another story."""
+    return no(reason, unknown=True)
+
+
 NO_PROBE = "how many endpoints of {} answer is unknown: they could not be probed"
 X = Unknown(why="x")
 NONE = yes("no endpoint is taken out")
@@ -80,7 +85,7 @@ CANARY = STEP.model_copy(update={"healthy": Criterion(indicator="canary_pass", a
 G5 = [
     (yes("3 of 4 in pool-a go on answering (minimum 2)"), question(), facts()),
     (yes("2 of 4 in pool-a go on answering (minimum 2)"), question(), a(2)),
-    (no("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(), a(1)),
+    (short("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(), a(1)),
     (NONE, question(change=NothingToDo(why="done")), facts(pools=X)),
     (NONE, question(change=change(refused_share=0.1)), facts(pools=X)),
     (NONE, question(purpose="undo"), facts(pools=X)),
@@ -92,14 +97,14 @@ G5 = [
     (no(NO_PROBE.format("pool-a"), unknown=True), question(policy=policy(ask_on_unknown=ALL_ASK)), a(None)),
     # Bad output is still output: who gives tokens counts as lost when it is taken out for another reason.
     (yes("3 of 4 in pool-a go on answering (minimum 2)"), question(step=CANARY), a(4)),
-    (no("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(step=CANARY), a(2)),
-    (no("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(target=POOL_A), a(2)),
-    (no("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(), a(2).model_copy(
+    (short("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(step=CANARY), a(2)),
+    (short("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(target=POOL_A), a(2)),
+    (short("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(), a(2).model_copy(
         update={"fault": known(FaultNow(holds=False, detail="3 tokens"))})),
-    (no("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(), a(2).model_copy(update={"fault": X})),
+    (short("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(), a(2).model_copy(update={"fault": X})),
     # Replicas that are down until their successors serve.
     (yes("2 of 3 in big answer meanwhile (minimum 2)"), k.ask(k.DRAIN, k.EVICT), k.facts()),
-    (no("1 replica(s) of big would answer meanwhile; 2 is the minimum"),
+    (short("1 replica(s) of big would answer meanwhile; 2 is the minimum"),
      k.ask(k.RESTART, k.EVICT), k.facts(pools=k.known({"big": k.pool("big", 2)}))),
     (no(NO_PROBE.format("big"), unknown=True), k.ask(k.RESTART, k.EVICT), k.facts(pools=k.known({"big": k.pool("big", None)}))),
     (no(NO_PROBE.format("big"), unknown=True),
@@ -122,7 +127,20 @@ G5 = [
     # Whoever receives load must itself be well.
     (yes("4 of 4 answer in receiving pool-b"), question(change=change(**MOVE)), b(4)),
     (yes("2 of 4 answer in receiving pool-b"), question(change=change(**MOVE)), b(2)),
-    (no("receiving pool pool-b is itself below its minimum"), question(change=change(**MOVE)), b(1)),
+    (short("receiving pool pool-b is itself below its minimum"), question(change=change(**MOVE)), b(1)),
+    # Whatever the next look says: not even all of them would be enough.
+    (no("1 of 2 endpoints of pool-a would answer; 2 is the minimum"), question(policy=policy(min_answering_count=2)), a(1, 2)),
+    (no("0 of 2 endpoints of pool-a would answer; 2 is the minimum"), question(step=CANARY, policy=policy(min_answering_count=2)), a(1, 2)),
+    (no("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(),
+     pools(a=pool("pool-a", 1).model_copy(update={"in_rotation": 2}))),
+    (short("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(),
+     pools(a=pool("pool-a", 1).model_copy(update={"in_rotation": 3}))),
+    (no("0 replica(s) of big would answer meanwhile; 2 is the minimum"), k.ask(k.RESTART, k.EVICT),
+     k.facts(pools=k.known({"big": k.pool("big", 1).model_copy(update={"in_rotation": 2})}))),
+    (no("receiving pool pool-b is itself below its minimum"), question(change=change(**MOVE)),
+     pools(b=pool("pool-b", 1).model_copy(update={"in_rotation": 1}))),
+    (short("receiving pool pool-b is itself below its minimum"), question(change=change(**MOVE)),
+     pools(b=pool("pool-b", 1).model_copy(update={"in_rotation": 2}))),
     (no(NO_PROBE.format("pool-b"), unknown=True), question(change=change(**MOVE)), b(None)),
     (no(NO_PROBE.format("pool-b"), unknown=True), question(change=change(**MOVE), policy=policy(ask_on_unknown=ALL_ASK)), b(None)),
     (no("the state of pool pool-b is unknown: it was not measured", unknown=True),
