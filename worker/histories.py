@@ -1,0 +1,81 @@
+"""Replays histories with today's workflows and says every difference: of the commands, of what is in them, of verdicts.
+
+The SDK's Replayer sees another order of commands, and nothing of what is in them (docs/adr/0016).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from google.protobuf.json_format import ParseError
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from worker.histories_asked import Asked
+from worker.histories_beside import ENDING, BadHistory, Beside
+from worker.histories_compare import LOCAL, Checked, compare
+from worker.histories_held import held
+from worker.histories_judge import judge_again
+from worker.plugin import interlock_plugin
+
+_FAILED_AT = re.compile(r"\bid: (\d+)")
+
+
+def files_of(given: Iterable[Path]) -> list[Path]:
+    """The histories of files and folders. BadHistory for what is not there, and when there is none at all."""
+    found: list[Path] = []
+    for path in given:
+        if not path.exists():
+            raise BadHistory(f"{path}: there is no such file or folder")
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        found += [p for p in inside if not p.name.endswith(ENDING)]
+    if not found:
+        raise BadHistory("there is no history: name a JSON file of one, or a folder that has some")
+    return found
+
+
+def read(path: Path) -> WorkflowHistory:
+    """BadHistory when it is none."""
+    try:
+        return parsed(path.read_text())
+    except (OSError, ValueError, KeyError, IndexError, TypeError, ParseError) as error:
+        why = f"{type(error).__name__}: {str(error)[:120]}"
+        raise BadHistory(f"{path}: this is no workflow history in JSON ({why})") from None
+
+
+def parsed(text: str) -> WorkflowHistory:
+    """The history under its own id: a case under another id would forward its detection."""
+    started = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
+    return WorkflowHistory.from_json(started["workflowId"], text)
+
+
+async def check(name: str, history: WorkflowHistory, beside: Beside | None = None) -> Checked:
+    """One history, under `name`, with what stands beside it."""
+    beside = beside or Beside()
+    asked = Asked()
+    replayer = Replayer(workflows=[], plugins=[interlock_plugin(), asked.plugin()])
+    result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+    found = Checked(name, history.events, held(history.events))
+    upto = len(history.events) + 1
+    if result.replay_failure is not None:
+        at = _FAILED_AT.search(str(result.replay_failure))
+        # After it nothing is in its place any more: one line, and not one for each thing that follows.
+        upto = int(at[1]) if at else 0
+        found.differs(upto, f"the replay breaks off: {result.replay_failure}")
+    own_queue = history.events[0].workflow_execution_started_event_attributes.task_queue.name
+    compare(found, asked.decisions(own_queue), beside, upto)
+    judge_again(found, beside, upto)
+    found.differences.sort(key=lambda d: d.event)
+    return found
+
+
+def accepted(found: Checked, beside: Beside) -> Beside:
+    """What stands beside it from now on: its local activities, and whatever differs from the history itself."""
+    keep = {d.event for d in found.differences} | {d.event for d in found.then if d.key[0] == LOCAL} | set(beside.asked)
+    judged = {d.event for d in found.differences if d.what.startswith("verdict")} | set(beside.verdicts)
+    asked = {e: fields for e, fields in found.asked.items() if e in keep}
+    verdicts = {e: v for e, v in found.verdicts.items() if e in judged}
+    return beside.model_copy(update={"asked": asked, "verdicts": verdicts})

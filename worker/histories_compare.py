@@ -1,0 +1,77 @@
+"""What a history holds against what is asked now, decision by decision."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio.api.history.v1 import HistoryEvent
+
+from worker.histories_beside import Beside
+from worker.histories_diff import ABSENT, Difference, paths
+from worker.histories_shape import Decision
+
+LOCAL = "local_activity"
+PATHS_AT_MOST = 12
+"""Lines of one event: a hash chain that has changed in its first row has changed in all. Hashes come last."""
+NOT_HELD = "arguments of local activities not compared: nothing stands beside the history"
+
+
+@dataclass
+class Checked:
+    """What became of one history. `asked` and `verdicts`: event → what is there today."""
+
+    name: str
+    events: Sequence[HistoryEvent]
+    then: Sequence[Decision]
+    compared: int = 0
+    judged: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    unseen: Counter[str] = field(default_factory=Counter)
+    asked: dict[int, dict[str, Any]] = field(default_factory=dict)
+    verdicts: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    def differs(self, event: int, what: str, path: str = "", then: Any = ABSENT, now: Any = ABSENT) -> None:
+        """One more line."""
+        self.differences.append(Difference(self.name, event, what, path, then, now))
+
+    def places(self, event: int, what: str, then: Any, now: Any) -> None:
+        """A line for each place where they differ, up to PATHS_AT_MOST and one that counts the others."""
+        found = sorted(paths(then, now), key=lambda place: _is_hash(place[1]))
+        for place in found[:PATHS_AT_MOST]:
+            self.differs(event, what, *place)
+        if len(found) > PATHS_AT_MOST:
+            self.differs(event, f"{what}: {len(found) - PATHS_AT_MOST} further places")
+
+
+def compare(found: Checked, now: Sequence[Decision], beside: Beside, upto: int) -> None:
+    """Fills `found`. From event `upto` on nothing is compared: the replay broke off there."""
+    wanted = {d.key: d for d in now}
+    for old in found.then:
+        new = wanted.pop(old.key, None)
+        if old.event >= upto:
+            continue
+        if new is None:
+            found.differs(old.event, f"{old.what} is not asked any more", "", old.fields)
+            continue
+        found.compared += 1
+        found.asked[old.event] = new.fields
+        if new.name != old.name:
+            found.differs(old.event, old.what, "name", old.name, new.name)
+        baseline = beside.asked.get(old.event, None if old.key[0] == LOCAL else old.fields)
+        if baseline is None:
+            found.unseen[NOT_HELD] += 1
+            continue
+        found.places(old.event, old.what, baseline, new.fields)
+    # What a task asked for that was never completed, the server has not heard of.
+    last = max((e.event_id for e in found.events if e.HasField("workflow_task_completed_event_attributes")), default=0)
+    for new in wanted.values():
+        if new.key[0] != LOCAL and new.event < min(upto, last):  # without its marker a local activity had not ended
+            found.differs(new.event, f"{new.what} is asked after it, and the history has none", "", ABSENT, new.fields)
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
