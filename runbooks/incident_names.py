@@ -62,6 +62,6 @@ class Names:
     def _one(field: str, name: str, known: list[str]) -> Iterator[str]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            some = f"did you mean {near[0]}? " if near else ""
-            some += "It has " + (", ".join(known[:8]) + (", …" if len(known) > 8 else "") or "none")
-            yield f"{field}: the fleet of this file has no {name!r}; {some}"
+            some = ", ".join(known[:8]) + (", …" if len(known) > 8 else "") or "none of that kind"
+            meant = f"; did you mean {near[0]}?" if near else f"; it has {some}"
+            yield f"{field}: the fleet of this file has no {name!r}{meant}"

@@ -58,7 +58,11 @@ def _written(text: Any) -> Any:
     )
 
 
-At = Annotated[str, BeforeValidator(_written)]
+At = Annotated[
+    str,
+    BeforeValidator(_written),
+    WithJsonSchema({"type": "string", "format": "moment", "examples": ["25m", "18:25", "2024-04-10T18:25:00Z"]}),
+]
 """When, as written; `offset` makes seconds after the start of it."""
 
 

@@ -1,0 +1,75 @@
+"""`interlock incident`: check incident files, begin a new one, and print what may stand in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.commands.client import Failed, fail
+
+app = typer.Typer(help="Check incident files, begin a new one, see what may stand in one.", no_args_is_help=True)
+Out = Annotated[Path | None, typer.Option("--out", help="Write to this file. None: print it.")]
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Incident files, or folders of them.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings as well.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No warnings.")] = False,
+    runbooks: Annotated[
+        Path | None, typer.Option(help="Catalogue folder that it is held against. None: the shipped one.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy file. None: the shipped one.")] = None,
+) -> None:
+    """Say what is wrong, one sentence per mistake with file, line, field and the fix. Exit 1 for errors."""
+    from runbooks.library import load_library, load_policy
+    from runbooks.loader import CatalogError
+    from worker.incidents import check_files, files_in
+
+    count = errors = warnings = 0
+    try:
+        for one in check_files(files_in(files), load_library(runbooks), load_policy(policy)):
+            count, errors, warnings = count + 1, errors + len(one.errors), warnings + len(one.warnings)
+            for line in (*one.errors, *(() if quiet else one.warnings)):
+                typer.echo(line, err=line.startswith("error"))
+    except CatalogError as error:
+        raise fail("\n".join(f"error: {p}" for p in error.problems)) from None
+    typer.echo(f"{count} file(s), {errors} error(s), {warnings} warning(s)")
+    if errors or (strict and warnings):
+        raise Failed(1)
+
+
+@app.command()
+def new(out: Out = None) -> None:
+    """A small incident with a word about each part: change it, check it, play it."""
+    from worker.incidents_skeleton import SKELETON
+
+    _give(SKELETON, out)
+
+
+@app.command()
+def schema(out: Out = None) -> None:
+    """The JSON Schema, for editors and other tools."""
+    from runbooks.incident_schema import as_text
+
+    _give(as_text(), out)
+
+
+@app.command()
+def fields() -> None:
+    """Every field with its kind, default and meaning, as in docs/incident-files.md."""
+    from runbooks.incident_fields import tables
+
+    typer.echo(tables())
+
+
+def _give(text: str, out: Path | None) -> None:
+    if out is None:
+        typer.echo(text, nl=False)
+    elif out.exists():
+        raise fail(f"{out} is there already, and nothing was written over it: name another file")
+    else:
+        out.write_text(text, encoding="utf-8")
+        typer.echo(str(out))
