@@ -47,11 +47,11 @@ $(TOOLS)/bin/uv:
 	$(TOOLS)/bin/pip install -q 'uv>=0.9,<1'
 
 .venv/.synced: $(if $(filter $(TOOLS)/bin/uv,$(UV)),$(UV)) pyproject.toml uv.lock
-	$(UV) sync -q --locked --extra demo
+	$(UV) sync -q --locked --extra demo --extra replay
 	@touch $@
 
 .venv/.engines: $(if $(filter $(TOOLS)/bin/uv,$(UV)),$(UV)) pyproject.toml uv.lock
-	@$(UV) sync -q --locked --extra demo --extra engines
+	@$(UV) sync -q --locked --extra demo --extra replay --extra engines
 	@touch $@ .venv/.synced
 
 clean:
