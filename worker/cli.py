@@ -32,7 +32,14 @@ COMMANDS = {
     "up": "demo",
 }
 """Command → the file that has it."""
-GROUPS = {"breaker": "breaker", "cases": "cases", "incident": "incident", "policy": "policy", "runbook": "runbook"}
+GROUPS = {
+    "breaker": "breaker",
+    "cases": "cases",
+    "histories": "histories",
+    "incident": "incident",
+    "policy": "policy",
+    "runbook": "runbook",
+}
 """Commands with sub-commands (`interlock cases show …`) → the file whose whole `app` they are."""
 
 

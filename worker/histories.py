@@ -72,10 +72,15 @@ async def check(name: str, history: WorkflowHistory, beside: Beside | None = Non
     return found
 
 
-def accepted(found: Checked, beside: Beside) -> Beside:
-    """What stands beside it from now on: its local activities, and whatever differs from the history itself."""
-    keep = {d.event for d in found.differences} | {d.event for d in found.then if d.key[0] == LOCAL} | set(beside.asked)
-    judged = {d.event for d in found.differences if d.what.startswith("verdict")} | set(beside.verdicts)
-    asked = {e: fields for e, fields in found.asked.items() if e in keep}
-    verdicts = {e: v for e, v in found.verdicts.items() if e in judged}
-    return beside.model_copy(update={"asked": asked, "verdicts": verdicts})
+def accepted(found: Checked, beside: Beside, *, differences: bool) -> Beside:
+    """What stands beside it from now on: its local activities, the policies and the fleet of its verdicts, and with
+    `differences` whatever is not as the history has it."""
+    differ = {d.event for d in found.differences} if differences else set()
+    judged = {d.event for d in found.differences if d.what.startswith("verdict")} & differ
+    keep = {d.event for d in found.then if d.key[0] == LOCAL} | set(beside.asked) | differ
+    return Beside(
+        asked={e: fields for e, fields in found.asked.items() if e in keep},
+        verdicts={e: v for e, v in found.verdicts.items() if e in judged | set(beside.verdicts)},
+        policies={ref: policy for ref, policy in beside.policies.items() if ref in found.policies},
+        fleet=beside.fleet if found.policies else None,
+    )

@@ -32,6 +32,11 @@ class Beside(Model):
     policies: dict[str, Policy] = Field(default_factory=dict)
     fleet: Fleet | None = None
 
+    def ruled_by(self, given: Beside) -> Beside:
+        """The same with these policies and this fleet, which go before its own."""
+        fleet = given.fleet or self.fleet
+        return self.model_copy(update={"policies": {**self.policies, **given.policies}, "fleet": fleet})
+
 
 def path_beside(history: Path) -> Path:
     """Where it is."""

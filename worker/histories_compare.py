@@ -22,7 +22,8 @@ NOT_HELD = "arguments of local activities not compared: nothing stands beside th
 
 @dataclass
 class Checked:
-    """What became of one history. `asked` and `verdicts`: event → what is there today."""
+    """What became of one history. `asked` and `verdicts`: event → what is there today. `policies`: named by
+    its verdicts."""
 
     name: str
     events: Sequence[HistoryEvent]
@@ -31,6 +32,7 @@ class Checked:
     judged: int = 0
     differences: list[Difference] = field(default_factory=list)
     unseen: Counter[str] = field(default_factory=Counter)
+    policies: set[str] = field(default_factory=set)
     asked: dict[int, dict[str, Any]] = field(default_factory=dict)
     verdicts: dict[int, dict[str, str]] = field(default_factory=dict)
 
@@ -66,10 +68,13 @@ def compare(found: Checked, now: Sequence[Decision], beside: Beside, upto: int) 
             found.unseen[NOT_HELD] += 1
             continue
         found.places(old.event, old.what, baseline, new.fields)
-    # What a task asked for that was never completed, the server has not heard of.
-    last = max((e.event_id for e in found.events if e.HasField("workflow_task_completed_event_attributes")), default=0)
-    for new in wanted.values():
-        if new.key[0] != LOCAL and new.event < min(upto, last):  # without its marker a local activity had not ended
+    if upto <= len(found.events):
+        return  # what is missing there is what broke the replay off
+    # What comes after the last that the history has was never sent: the history is of an open or a terminated case.
+    latest = max((n for n, d in enumerate(now) if d.key not in wanted), default=0)
+    for new in now[:latest]:
+        # A local activity leaves its marker when it ends, not when it begins.
+        if new.key in wanted and new.key[0] != LOCAL:
             found.differs(new.event, f"{new.what} is asked after it, and the history has none", "", ABSENT, new.fields)
 
 

@@ -38,8 +38,8 @@ def held(events: Sequence[HistoryEvent]) -> list[Decision]:
 
 def local_result(event: HistoryEvent) -> Any:
     """What a local activity returned; None when it failed."""
-    payloads = event.marker_recorded_event_attributes.details["result"].payloads
-    return value_of(payloads[0]) if payloads else None
+    details = event.marker_recorded_event_attributes.details
+    return value_of(details["result"].payloads[0]) if "result" in details else None
 
 
 def _decision(e: HistoryEvent, counts: Counter[str], events: Sequence[HistoryEvent]) -> Decision | None:

@@ -38,6 +38,7 @@ def judge_again(found: Checked, beside: Beside, upto: int) -> None:
         result = local_result(event)
         if result is None:
             continue  # it failed: there was no verdict
+        found.policies.add(result["verdict"]["policy"])
         try:
             then, now = again(found.asked[number]["arguments"][0], result, beside.policies, beside.fleet)
         except NotJudged as why:
