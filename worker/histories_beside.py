@@ -57,15 +57,15 @@ def read_beside(history: Path) -> Beside | None:
 
 
 def write_beside(history: Path, kept: Beside) -> None:
-    """One line per event, policy and fleet, so that a diff of it can be read."""
-    data = kept.model_dump(mode="json", exclude_defaults=True)
-    parts: list[str] = []
-    for name, value in data.items():
-        if name == "fleet":
-            parts.append(f'"fleet": {_line(value)}')
-            continue
-        lines = ",\n".join(f"{_line(str(k))}: {_line(v)}" for k, v in value.items())
-        parts.append(f'"{name}": {{\n{lines}\n}}')
+    """One line per event, policy and fleet, so that a diff of it can be read. With every default: a later one may differ."""
+    data = kept.model_dump(mode="json")
+    parts = [
+        f'"{name}": {{\n' + ",\n".join(f"{_line(str(k))}: {_line(v)}" for k, v in data[name].items()) + "\n}"
+        for name in ("asked", "verdicts", "policies")
+        if data[name]
+    ]
+    if kept.fleet is not None:
+        parts.append(f'"fleet": {_line(data["fleet"])}')
     path_beside(history).write_text("{\n" + ",\n".join(parts) + "\n}\n")
 
 

@@ -16,7 +16,7 @@ from worker.histories_shape import Decision
 
 LOCAL = "local_activity"
 PATHS_AT_MOST = 12
-"""Lines of one event: a hash chain that has changed in its first row has changed in all. Hashes come last."""
+"""Lines of one event."""
 NOT_HELD = "arguments of local activities not compared: nothing stands beside the history"
 
 
@@ -41,12 +41,15 @@ class Checked:
         self.differences.append(Difference(self.name, event, what, path, then, now))
 
     def places(self, event: int, what: str, then: Any, now: Any) -> None:
-        """A line for each place where they differ, up to PATHS_AT_MOST and one that counts the others."""
-        found = sorted(paths(then, now), key=lambda place: _is_hash(place[1]))
-        for place in found[:PATHS_AT_MOST]:
+        """A line for each place where they differ, up to PATHS_AT_MOST. Hashes that follow from the others are counted."""
+        found = list(paths(then, now))
+        plain = [p for p in found if not (_is_hash(p[1]) and _is_hash(p[2]))] or found
+        for place in plain[:PATHS_AT_MOST]:
             self.differs(event, what, *place)
-        if len(found) > PATHS_AT_MOST:
-            self.differs(event, f"{what}: {len(found) - PATHS_AT_MOST} further places")
+        if further := len(plain) - len(plain[:PATHS_AT_MOST]):
+            self.differs(event, f"{what}: {further} further places")
+        if hashes := len(found) - len(plain):
+            self.differs(event, f"{what}: {hashes} hashes, which follow")
 
 
 def compare(found: Checked, now: Sequence[Decision], beside: Beside, upto: int) -> None:

@@ -24,7 +24,8 @@ class Difference(NamedTuple):
     def line(self) -> str:
         """For people, and for a log of CI."""
         where = f" {self.path}" if self.path else ""
-        return f"{self.history}: event {self.event}: {self.what}{where}: {_short(self.then)} → {_short(self.now)}"
+        sides = f": {_short(self.then)} → {_short(self.now)}" if self.then != ABSENT or self.now != ABSENT else ""
+        return f"{self.history}: event {self.event}: {self.what}{where}{sides}"
 
 
 def paths(then: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

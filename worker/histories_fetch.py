@@ -63,10 +63,14 @@ async def keep(text: str, path: Path, rules: Beside, *, differences: bool = Fals
     """
     text = clean(text)
     found = await check(path.stem, parsed(text), rules)
+    _write(path, text, accepted(found, rules, differences=differences))
+    return Kept(path, found)
+
+
+def _write(path: Path, text: str, beside: Beside) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    write_beside(path, accepted(found, rules, differences=differences))
-    return Kept(path, found)
+    write_beside(path, beside)
 
 
 async def _run_of(client: Client, name: str) -> WorkflowHandle[Any, Any]:
