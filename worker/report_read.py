@@ -1,0 +1,127 @@
+"""Where a report's rows come from: the journal's closed cases, or incident files and what a replay printed about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from activities.adapters.sql import SqlJournal
+from runbooks.did import Did
+from runbooks.incident import Incident
+from runbooks.loader import load
+from runbooks.record import CaseRecord
+from runbooks.report_case import counts, row_of_case
+from runbooks.report_incident import Replayed, row_of_incident
+from runbooks.report_rows import Row
+from runbooks.taxonomy import Taxonomy
+from worker.errors import OperatorError
+
+
+class Found(NamedTuple):
+    """The rows, and what was left out: reason → how many."""
+
+    rows: list[Row]
+    left_out: dict[str, int]
+
+
+class BadInput(OperatorError):
+    """What was given cannot be read: one sentence that names the file and the fix."""
+
+
+def groups_of(taxonomy: Taxonomy) -> dict[str, str]:
+    """Class → group."""
+    return {c.id: c.group for c in taxonomy.classes}
+
+
+async def from_journal(journal: SqlJournal, groups: Mapping[str, str], since: datetime | None) -> Found:
+    """A row for each closed case that is an incident of its own."""
+    rows: list[Row] = []
+    left_out: dict[str, int] = {}
+
+    def leave(why: str) -> None:
+        left_out[why] = left_out.get(why, 0) + 1
+
+    async for found in journal.closed():
+        try:
+            record = CaseRecord.model_validate_json(found.record)
+        except ValidationError:
+            leave("record of another version")
+            continue
+        if since is not None and record.opened_at < since:
+            leave("opened before --since")
+        elif not counts(record):
+            leave(f"no incident of its own: {(record.outcome or 'not closed').replace('_', ' ')}")
+        else:
+            words = [Did.model_validate_json(text) for text in await journal.told(record.case)]
+            rows.append(row_of_case(record, words, groups))
+    return Found(rows, left_out)
+
+
+def from_files(paths: Sequence[Path], groups: Mapping[str, str], since: datetime | None) -> Found:
+    """A row for each incident, whether its file, its replay or both are given. BadInput, CatalogError: a file is wrong."""
+    incidents: dict[str, Incident] = {}
+    replayed: dict[str, Replayed] = {}
+    for path in _files(paths):
+        if path.suffix == ".json":
+            _once(replayed, ((r.incident, r) for r in _replay(path)), path)
+        else:
+            one = load(path, Incident)
+            _once(incidents, [(one.incident, one)], path)
+    rows, early = [], 0
+    for name in dict.fromkeys([*incidents, *replayed]):
+        incident = incidents.get(name)
+        if since is not None and incident is not None and incident.starts < since:
+            early += 1
+            continue
+        rows.append(row_of_incident(incident, replayed.get(name), groups))
+    return Found(rows, {"started before --since": early} if early else {})
+
+
+def _files(paths: Sequence[Path]) -> Iterable[Path]:
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml"))
+            if not inside:
+                raise BadInput(f"{path}: there is no incident file in it; they end in .yaml")
+            yield from inside
+        elif path.suffix in (".yaml", ".yml", ".json"):
+            yield path
+        else:
+            raise BadInput(
+                f"{path}: give incident files (.yaml), folders of them, or what `interlock replay --json` printed (.json)"
+            )
+
+
+def _once(into: dict[str, Any], found: Iterable[tuple[str, Any]], path: Path) -> None:
+    for name, value in found:
+        if name in into:
+            raise BadInput(f"{path}: the incident {name} was given before; give each once")
+        into[name] = value
+
+
+def _replay(path: Path) -> list[Replayed]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: it is not JSON ({error}); give what `interlock replay --json` printed") from None
+    if not isinstance(data, list):
+        raise BadInput(f"{path}: a list of incidents is wanted, as `interlock replay --json` prints it")
+    rows = []
+    for n, one in enumerate(data):
+        try:
+            rows.append(Replayed.model_validate(one))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BadInput(
+                f"{path}: row {n + 1}: {where or 'the row'}: {first['msg'].lower()}; "
+                "give what this version's `interlock replay --json` prints"
+            ) from None
+    return rows
