@@ -206,10 +206,10 @@ class Incident(Model):
     def _expected(self) -> Iterator[str]:
         done = {*self.expect.allowed, *self.expect.required}
         for i, refusal in enumerate(self.expect.refused):
-            if not refusal.ever and refusal.lever in done:
+            if not refusal.ever and not refusal.target and refusal.lever in done:
                 yield (
-                    f"expect.refused[{i}].lever: {refusal.lever} is allowed as well; take it out of one, or say "
-                    f"`ever: true` here"
+                    f"expect.refused[{i}].lever: {refusal.lever} is allowed as well; take it out of one, say `ever: true` "
+                    f"here, or name the `target` on which it must not be done"
                 )
 
     def _in_time(self) -> Iterator[str]:

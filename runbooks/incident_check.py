@@ -11,14 +11,15 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from runbooks.change import ONE_WAY
-from runbooks.detection import Target, TargetKind
-from runbooks.incident import Incident
+from runbooks.detection import Detection, Target, TargetKind
+from runbooks.incident import Alert, Incident
 from runbooks.incident_finding import Finding, error, warning
 from runbooks.incident_loads import loads
 from runbooks.incident_sick import sick
 from runbooks.library import Library
 from runbooks.planning import near
 from runbooks.policy import Policy
+from runbooks.taxonomy import classify
 
 SETTINGS = {"weight": 3, "endpoint": 3, "connections": 2, "admit": 3, "cordon": 2, "replicas": 2, "image": 2, "env": 3}
 SETTINGS |= {"template": 2, "paused": 2, "autoscale": 2}
@@ -56,7 +57,7 @@ def _classes(incident: Incident, library: Library) -> Iterator[Finding]:
     group = groups.get(truth.failure_class)
     if group is not None and group != truth.group:
         yield error(f"{truth.failure_class} is in the group {group}, not {truth.group}", "truth", "group")
-    if truth.failure_class in groups and truth.failure_class not in incident.expect.classes:
+    if truth.failure_class in groups and not {truth.failure_class, truth.second_label} & {*incident.expect.classes}:
         yield warning(
             f"{truth.failure_class}, the true class, is not in it; say in `because` why the engine cannot or need not see it",
             "expect",
@@ -87,19 +88,37 @@ def _meant(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _kinds(incident: Incident, policy: Policy) -> set[TargetKind]:
-    """Kinds of targets that cases may be about; with many alerts at once, the cluster as well (G13)."""
-    kinds = {Target.of(alert.target).kind for alert in incident.timeline.alerts}
-    many = len({alert.target for alert in incident.timeline.alerts}) >= policy.domain.correlate_targets
-    return kinds | ({TargetKind.CLUSTER} if many else set())
+def _cases(incident: Incident, library: Library, policy: Policy) -> Iterator[tuple[str, TargetKind]]:
+    """Class and kind of target of each case that may be: as the file expects, and as the rules read its alerts."""
+    by: dict[str, list[Alert]] = {}
+    for alert in incident.timeline.alerts:
+        by.setdefault(alert.target, []).append(alert)
+    for target_id, alerts in by.items():
+        kind = Target.of(target_id).kind
+        yield classify([_detection(incident, a) for a in alerts], library.taxonomy).failure_class, kind
+        yield from ((name, kind) for name in incident.expect.classes)
+    if len(by) >= policy.domain.correlate_targets:  # many at once are one fault of the domain (G13)
+        yield from ((name, TargetKind.CLUSTER) for name in incident.expect.classes)
+
+
+def _detection(incident: Incident, alert: Alert) -> Detection:
+    at = incident.moment(alert.at)
+    return Detection(
+        alert=alert.alert,
+        target=Target.of(alert.target),
+        labels=alert.labels,
+        evidence=alert.evidence,
+        started_at=at,
+        observed_at=at,
+    )
 
 
 def _expected(incident: Incident, library: Library, policy: Policy) -> Iterator[Finding]:
     """Whether a run could show it at all."""
-    expect, kinds = incident.expect, _kinds(incident, policy)
-    books = [b for name in expect.classes for kind in kinds if (b := library.pick(name, kind)) is not None]
+    expect, cases = incident.expect, dict.fromkeys(_cases(incident, library, policy))
+    books = [b for name, kind in cases if (b := library.pick(name, kind)) is not None]
     levers = {step.lever for _, book in books for step in book.steps}
-    where = f"the runbooks of {', '.join(expect.classes)} for {', '.join(sorted(kinds)) or 'no target at all'}"
+    where = "the runbooks of " + (", ".join(sorted({f"{name} ({kind})" for name, kind in cases})) or "no case at all")
     some = f"; they have {', '.join(sorted(levers - {'page'})) or 'no lever but page'}"
     for field in ("required", "allowed"):
         for i, lever in enumerate(getattr(expect, field)):
@@ -241,5 +260,3 @@ def _told(incident: Incident) -> Iterator[Finding]:
             "nobody publishes the size of a fleet: say here which figures are yours (replicas, rates, loads, which alert)",
             "inferred",
         )
-    if incident.kind == "past" and not any(s.url for s in incident.sources):
-        yield warning("no source has a `url`; name where it can be read, if it can", "sources")
