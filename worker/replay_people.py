@@ -18,6 +18,7 @@ from runbooks.claims import SignedClaim, sign
 from runbooks.detection import Target, guard_id
 from runbooks.incident import Answer, Incident, Says
 from runbooks.policy import Policy
+from runbooks.record import CaseRecord
 from worker.identity import CLAIM_LIFE_S
 from worker.replay_stage import Stage
 
@@ -84,6 +85,11 @@ class People:
                 return None
             raise
         return found
+
+    async def record(self, case: str) -> list[CaseRecord]:
+        """What an open case knows about itself; empty when it has closed meanwhile."""
+        status = await self._status(case)
+        return [] if status is None else [CaseRecord.model_validate(status["record"])]
 
     async def _claim(self, to: str, action: str, who: str, reason: str, said: str = "", **more: Any) -> None:
         claim = self._signed(to, action, who, reason, **more)

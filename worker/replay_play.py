@@ -24,7 +24,7 @@ from worker.replay_detectors import Detectors, Said
 from worker.replay_people import People, Word
 from worker.replay_site import Site
 from worker.replay_stage import Stage
-from worker.replay_watch import Acted, Checked, Proven
+from worker.replay_watch import Acted, Checked, Paged, Proven
 from worker.wiring import Ports, activities_over
 
 STEP_S = 15.0
@@ -40,10 +40,11 @@ class Played:
     starts: datetime
     ended: datetime
     records: tuple[CaseRecord, ...]
-    open: tuple[str, ...]
+    """Of the cases that closed, in that order, and then of those that are still open, without an outcome."""
     checks: tuple[Checked, ...]
     acts: tuple[Acted, ...]
     proofs: tuple[Proven, ...]
+    pages: tuple[Paged, ...]
     said: tuple[Said, ...]
     words: tuple[Word, ...]
 
@@ -100,6 +101,8 @@ class Play:
         try:
             async with self._stage.working(activities, fleet.domains()):
                 await self._play()
+                for case in sorted(self._stage.watch.open):
+                    self._records += await self._people.record(case)
                 return self._played()
         finally:
             journal.dispose()
@@ -158,10 +161,10 @@ class Play:
             starts=self._incident.starts,
             ended=self._stage.clock(),
             records=tuple(self._records),
-            open=tuple(sorted(watch.open)),
             checks=tuple(watch.checks),
             acts=tuple(watch.acts),
             proofs=tuple(watch.proofs),
+            pages=tuple(watch.pages),
             said=tuple(self._detectors.said),
             words=tuple(self._people.words),
         )

@@ -21,6 +21,7 @@ from temporalio.worker import (
 )
 
 from runbooks.change import Receipt
+from runbooks.people import TellRequest
 from runbooks.plan import ApplyRequest, CheckRequest, CheckResult, Effect, VerifyRequest
 
 
@@ -53,6 +54,19 @@ class Proven:
     effect: Effect
 
 
+@dataclass(frozen=True)
+class Paged:
+    """People were told."""
+
+    at: datetime
+    request: TellRequest
+
+    @property
+    def matters(self) -> bool:
+        """Neither a request for approval, nor the news that a case has ended well."""
+        return not self.request.dedup_key.endswith("/closed") and "/asked/" not in self.request.dedup_key
+
+
 @dataclass
 class Watch:
     """Of the incident that is being played. `seen`: ids of all workflows that ran; `open`: cases that run now."""
@@ -61,12 +75,13 @@ class Watch:
     checks: list[Checked] = field(default_factory=list)
     acts: list[Acted] = field(default_factory=list)
     proofs: list[Proven] = field(default_factory=list)
+    pages: list[Paged] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     open: set[str] = field(default_factory=set)
 
     def begin(self) -> None:
         """The next incident."""
-        for kept in (self.checks, self.acts, self.proofs, self.seen, self.open):
+        for kept in (self.checks, self.acts, self.proofs, self.pages, self.seen, self.open):
             kept.clear()
 
     def interceptor(self) -> Interceptor:
@@ -119,4 +134,6 @@ class _Activity(ActivityInboundInterceptor):
             watch.acts.append(Acted(began, now, asked, result))
         elif isinstance(asked, VerifyRequest) and result.outcome != "pending":
             watch.proofs.append(Proven(now, asked, result))
+        elif isinstance(asked, TellRequest):
+            watch.pages.append(Paged(now, asked))
         return result
