@@ -66,6 +66,9 @@ def write_beside(history: Path, kept: Beside) -> None:
     ]
     if kept.fleet is not None:
         parts.append(f'"fleet": {_line(data["fleet"])}')
+    if not parts:
+        path_beside(history).unlink(missing_ok=True)
+        return
     path_beside(history).write_text("{\n" + ",\n".join(parts) + "\n}\n")
 
 

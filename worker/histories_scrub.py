@@ -47,10 +47,15 @@ def _scrub(node: Any) -> None:
 
 
 def _payload(node: dict[str, Any]) -> None:
-    if base64.b64decode(node["metadata"]["encoding"]) != b"json/plain":
+    data = base64.b64decode(node["data"])
+    try:
+        value = json.loads(data)
+        safe = redacted(value)
+    except (ValueError, RecursionError):
+        # Anybody may send anything: what is no JSON is looked through as a text.
+        text = data.decode(errors="surrogateescape")
+        if (plain := redacted(text)) != text:
+            node["data"] = base64.b64encode(plain.encode(errors="surrogateescape")).decode()
         return
-    value = json.loads(base64.b64decode(node["data"]))
-    safe = redacted(value)
     if safe != value:
-        text = json.dumps(safe, ensure_ascii=False, separators=(",", ":"))
-        node["data"] = base64.b64encode(text.encode()).decode()
+        node["data"] = base64.b64encode(json.dumps(safe, separators=(",", ":")).encode()).decode()

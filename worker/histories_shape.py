@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,10 +37,11 @@ class Decision:
 def value_of(payload: Payload) -> Any:
     """The JSON value of a payload; what is not JSON is shown by its encoding and its bytes."""
     encoding = payload.metadata.get("encoding", b"").decode()
-    if encoding == "json/plain":
-        return json.loads(payload.data)
     if encoding == "binary/null" or not payload.ByteSize():
         return None
+    if encoding == "json/plain":
+        with contextlib.suppress(ValueError, RecursionError):  # a hostile one: its bytes are compared
+            return json.loads(payload.data)
     return {"encoding": encoding, "data": base64.b64encode(payload.data).decode()}
 
 
