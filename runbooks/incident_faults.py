@@ -15,7 +15,7 @@ from runbooks.incident_time import At, Span
 
 
 class _Fault(Model):
-    at: At
+    at: At = Field(description="When it begins.")
     ends: At | None = Field(default=None, description="When it goes away by itself. None: not by itself.")
 
 
@@ -46,7 +46,7 @@ class Slow(_OfReplicas):
     """It serves fewer tokens/s: `factor` of what it should."""
 
     fault: Literal["slow"]
-    factor: float = Field(gt=0, lt=1)
+    factor: float = Field(gt=0, lt=1, description="0.5: half of its tokens/s.")
 
 
 class Errors(_OfReplicas):
@@ -76,7 +76,7 @@ class Demand(_Fault):
 
     fault: Literal["demand"]
     route: Name
-    factor: float = Field(gt=0, le=100)
+    factor: float = Field(gt=0, le=100, description="Times the normal requests/s.")
     ramp: Span = Field(default=0.0, description="Time until it is fully there.")
 
 
@@ -85,7 +85,7 @@ class LongRequests(_Fault):
 
     fault: Literal["long_requests"]
     route: Name
-    factor: float = Field(gt=1, le=100)
+    factor: float = Field(gt=1, le=100, description="Times the normal tokens.")
 
 
 class ClientErrors(_Fault):
@@ -93,8 +93,8 @@ class ClientErrors(_Fault):
 
     fault: Literal["client_errors"]
     pool: Name
-    share: Share = Field(gt=0)
-    status: Literal[400, 415, 422, 429] = 400
+    share: Share = Field(gt=0, description="Of its requests.")
+    status: Literal[400, 415, 422, 429] = Field(default=400, description="The HTTP status that clients get.")
 
 
 class Imbalance(_Fault):
@@ -120,9 +120,9 @@ class Gpu(_Fault):
 
     fault: Literal["gpu"]
     node: Name
-    gpu: int = Field(default=0, ge=0, le=15)
-    xid: int = Field(ge=1, le=200)
-    reset_cures: bool = True
+    gpu: int = Field(default=0, ge=0, le=15, description="Its index.")
+    xid: int = Field(ge=1, le=200, description="NVIDIA's number of the error.")
+    reset_cures: bool = Field(default=True, description="True: a reset of the GPU brings it back well.")
 
 
 class Network(_Fault):
@@ -146,7 +146,7 @@ class ApiLoad(_Fault):
     fault: Literal["api_load"]
     cluster: Name
     load: float = Field(default=0.0, ge=0, description="In the unit of the cluster's api.")
-    capacity_factor: float = Field(default=1.0, ge=0, le=1)
+    capacity_factor: float = Field(default=1.0, ge=0, le=1, description="Of its capacity that is left.")
     serving_needs_it: Share = Field(
         default=0.0,
         description="Share of the cluster's requests that fail while its API does not answer (DNS, discovery).",
@@ -158,8 +158,8 @@ class DependencyDown(_Fault):
 
     fault: Literal["dependency"]
     name: Name
-    load: float = Field(default=0.0, ge=0)
-    capacity_factor: float = Field(default=1.0, ge=0, le=1)
+    load: float = Field(default=0.0, ge=0, description="More load from elsewhere, in its own unit.")
+    capacity_factor: float = Field(default=1.0, ge=0, le=1, description="Of its capacity that is left.")
 
 
 class Upstream(_Fault):
@@ -179,13 +179,13 @@ class Change(_Fault):
     """
 
     fault: Literal["change"]
-    pools: tuple[Name, ...] = Field(min_length=1)
-    version: Name
+    pools: tuple[Name, ...] = Field(min_length=1, description="That it rolls over.")
+    version: Name = Field(description="What it brings.")
     per_minute: float = Field(default=4.0, gt=0, description="Replicas replaced per minute and pool.")
     errors: Share = Field(default=0.0, description="Share of requests that it answers with HTTP 500.")
     client_errors: Share = Field(default=0.0, description="Share of requests that it refuses as malformed (HTTP 400).")
     slow_factor: float = Field(default=1.0, gt=0, le=1, description="Of the tokens/s that the old version serves.")
-    bad_output: Share = 0.0
+    bad_output: Share = Field(default=0.0, description="Share of its answers that are wrong, with status 200.")
     hangs: Share = Field(default=0.0, description="Share of its replicas that stop making tokens.")
     never_ready: bool = Field(default=False, description="Its replicas do not come up.")
     kv_factor: float = Field(default=1.0, ge=1, description="KV cache that a request takes, times this.")
@@ -204,20 +204,24 @@ class Blind(_Fault):
     """What Interlock measures of a part is missing, or stands still at its last value (`stale`)."""
 
     fault: Literal["blind"]
-    what: Literal["metrics", "probes", "cluster", "all"]
+    what: Literal["metrics", "probes", "cluster", "all"] = Field(
+        description="Rates and queues, real generations, what the Kubernetes API says, or all of it."
+    )
     of: Name = Field(description="A cluster, a pool or a route.")
-    stale: bool = False
+    stale: bool = Field(default=False, description="True: the last value stays. False: there is none.")
 
 
 class ByHand(_Fault):
-    """Somebody or some other automation sets actuator settings: keys as in runbooks/change.py, e.g. `weight/chat/east: 0`.
+    """Somebody or some other automation sets actuator settings: `weight/ROUTE/POOL: 0`, `endpoint/POOL/ADDRESS: out`,
+    `admit/ROUTE/TIER: 50`, `connections/POOL: 10`, `cordon/NODE: "on"`, `replicas/POOL: 4`, `paused/POOL: "on"`,
+    `autoscale/POOL: "off"`.
 
     It happens in every run of the incident, whatever Interlock does.
     """
 
     fault: Literal["by_hand"]
     by: str = Field(min_length=1, max_length=200, description="Who or what.")
-    sets: dict[str, int | str] = Field(min_length=1)
+    sets: dict[str, int | str] = Field(min_length=1, description="Setting → value.")
 
     @model_validator(mode="after")
     def _once(self) -> ByHand:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from runbooks.incident_schema import Node, choices, fields, find, kinds, of, schema
+from runbooks.incident_schema import Node, choices, fields, find, kinds, of
+from runbooks.incident_time import span_text
 
-BEGIN = "<!-- fields: made by `python -m tests.write_incident_files` -->"
-END = "<!-- fields: end -->"
 PARTS = (
     ("The file", ()),
     ("`sources`", ("sources", 0)),
@@ -30,20 +29,12 @@ PARTS = (
 )
 """Headings, and where in the file each part is."""
 FAULT = ("timeline", "faults", 0)
+LEVERS = choices(find(("expect", "refused", 0, "lever")) or {})
 
 
 def tables() -> str:
     """Markdown: one table per part of the file, and one for all faults."""
     return "\n\n".join([*(_part(title, loc) for title, loc in PARTS), _faults()])
-
-
-def with_tables(text: str) -> str:
-    """The text, its tables replaced. ValueError: it has no place for them."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the text has no lines {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n\n{tables()}\n\n{END}{tail}"
 
 
 def _part(title: str, loc: tuple[int | str, ...]) -> str:
@@ -87,7 +78,9 @@ def _short(name: str, model: Node, field: Node) -> str:
 def _default(name: str, model: Node, field: Node) -> str:
     if name in of(model).get("required", ()):
         return "**must be given**"
-    value = field.get("default", field.get("x-default", ""))
+    value = field.get("default", "")
+    if isinstance(value, int | float) and _holds(field) == "a duration":
+        value = span_text(value)
     return f"`{_written(value)}`" if value not in ("", None, [], {}) or value is False else "none"
 
 
@@ -104,6 +97,8 @@ def _written(value: Any) -> str:
 def _holds(field: Node) -> str:
     """What it holds, in a few words."""
     here = of(field)
+    if choices(here) == LEVERS:
+        return "a lever"
     if (words := choices(here)) and "pattern" not in here:
         also = any(o.get("format") == "moment" for o in here.get("anyOf", []))
         return " or ".join(filter(None, [", ".join(f"`{w}`" for w in words), "a time" * also]))
@@ -121,7 +116,7 @@ def _holds(field: Node) -> str:
             )
         case "object":
             more = here.get("additionalProperties")
-            return f"names with {_holds(more)}" if isinstance(more, dict) else "a mapping"
+            return f"name: {_holds(more)}" if isinstance(more, dict) and more else "a mapping"
         case "string" if here.get("format") == "moment":
             return "a time"
         case "string" if here.get("format") == "date-time":
@@ -139,13 +134,8 @@ def _holds(field: Node) -> str:
 
 
 def _many(here: Node) -> str:
-    return {"a name": "names", "text": "texts"}.get(one := _holds(here.get("items", {})), one)
+    return {"a name": "names", "text": "texts", "a lever": "levers"}.get(one := _holds(here.get("items", {})), one)
 
 
 def _meaning(node: Node) -> str:
     return " ".join(str(node.get("description", "")).split()).replace("|", "\\|")
-
-
-def all_fields() -> set[str]:
-    """The names of all fields of all models, for the test that none is without a meaning."""
-    return {f"{name}.{field}" for name, model in schema()["$defs"].items() for field in fields(model)}

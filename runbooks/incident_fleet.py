@@ -25,8 +25,8 @@ class ApiSpec(Model):
     Over its capacity it answers late and then not at all, and whatever is written through it waits.
     """
 
-    capacity: float = Field(default=100.0, gt=0)
-    load: float = Field(default=30.0, ge=0, description="In normal times.")
+    capacity: float = Field(default=100.0, gt=0, description="What it can carry.")
+    load: float = Field(default=30.0, ge=0, description="In normal times, without what the next three fields add.")
     per_replica: float = Field(default=0.2, ge=0, description="Load of each replica that runs.")
     per_start: float = Field(default=2.0, ge=0, description="Load of each replica while it starts.")
     per_request: float = Field(
@@ -39,13 +39,13 @@ class ApiSpec(Model):
 class ClusterSpec(Model):
     """One cluster: its nodes, its API, and what its levers lean on."""
 
-    name: Name
-    nodes: Count = Field(ge=1, le=2000)
-    gpus_per_node: Count = Field(default=8, ge=1, le=16)
+    name: Name = Field(description="Its name; its nodes are NAME-n1, NAME-n2, …")
+    nodes: Count = Field(ge=1, le=2000, description="How many. More than its pools need are free.")
+    gpus_per_node: Count = Field(default=8, ge=1, le=16, description="On each.")
     quota_gpus: Count | None = Field(
         default=None, ge=0, description="GPUs that its pools may have in all. None: no quota."
     )
-    api: ApiSpec = ApiSpec()
+    api: ApiSpec = Field(default=ApiSpec(), description="Its Kubernetes API.")
     traffic_runs_on: tuple[str, ...] = Field(
         default=(),
         description="Ids of targets without which its traffic cannot be steered (G11). Empty: an edge outside of the fleet.",
@@ -58,10 +58,10 @@ class ClusterSpec(Model):
 class PoolSpec(Model):
     """One model pool: equal replicas of one engine. Rates are per replica."""
 
-    name: Name
-    cluster: Name
-    replicas: Count = Field(ge=1, le=2000)
-    gpus_per_replica: Count = Field(default=1, ge=0, le=16)
+    name: Name = Field(description="Its name; its replicas are the endpoints NAME-0:8000, NAME-1:8000, …")
+    cluster: Name = Field(description="Where it runs.")
+    replicas: Count = Field(ge=1, le=2000, description="In normal times, all serving.")
+    gpus_per_replica: Count = Field(default=1, ge=0, le=16, description="A replica never spans two nodes.")
     tokens_per_second: float = Field(default=1000.0, gt=0, description="Generated tokens/s that ONE replica can serve.")
     slots: Count = Field(default=64, ge=1, description="Requests that one replica runs at once; more of them wait.")
     kv_tokens: float = Field(
@@ -73,13 +73,15 @@ class PoolSpec(Model):
     most_replicas: Count | None = Field(
         default=None, ge=1, description="Addresses there are for it. None: twice its replicas, and four."
     )
-    model: Name = "default"
-    dialect: Literal["vllm", "llamacpp"] = "vllm"
+    model: Name = Field(default="default", description="Which model it serves.")
+    dialect: Literal["vllm", "llamacpp"] = Field(default="vllm", description="How its engines name their metrics.")
     version: Name = Field(default="v1", description="What it runs in normal times; a `change` fault brings another.")
     residency: str = Field(default="", description="Where its requests may be served, e.g. eu. Empty: not declared.")
     tenants: tuple[Name, ...] = Field(default=(), description="Whose requests it may serve. Empty: everybody's.")
     min_available: Count | None = Field(default=None, ge=0, description="Of its disruption budget. None: it has none.")
-    autoscaler_max: Count | None = Field(default=None, ge=1, description="None: no autoscaler.")
+    autoscaler_max: Count | None = Field(
+        default=None, ge=1, description="Replicas that its autoscaler may go up to. None: no autoscaler."
+    )
     depends_on: tuple[Name, ...] = Field(default=(), description="Names of `dependencies` that each replica loads.")
 
     @property
@@ -92,14 +94,14 @@ class PoolSpec(Model):
 class RouteSpec(Model):
     """What users ask for: one model, served by pools that may stand in for each other."""
 
-    name: Name
-    pools: tuple[Name, ...] = Field(min_length=1)
+    name: Name = Field(description="Its name, e.g. of the model.")
+    pools: tuple[Name, ...] = Field(min_length=1, description="They may stand in for each other.")
     weights: dict[Name, int] = Field(
         default_factory=dict, description="By pool, 0 to 100. Empty: by what the pools can serve."
     )
     requests_per_second: float = Field(gt=0, description="In normal times; a `demand` fault changes it.")
-    tokens_per_request: float = Field(default=200.0, gt=0, description="Generated.")
-    prompt_tokens: float = Field(default=800.0, ge=0)
+    tokens_per_request: float = Field(default=200.0, gt=0, description="That one request generates.")
+    prompt_tokens: float = Field(default=800.0, ge=0, description="That one request brings.")
     deadline: Span = Field(default=60.0, gt=0, description="A request that is not answered by then has failed.")
     retries: float = Field(
         default=0.5, ge=0, le=10, description="How often clients send a failed request again, on average, at most."
@@ -127,8 +129,8 @@ class DependencySpec(Model):
     Over its capacity new replicas cannot start, and (with `serves`) requests of the pools that lean on it fail.
     """
 
-    name: Name
-    capacity: float = Field(gt=0)
+    name: Name = Field(description="Its name.")
+    capacity: float = Field(gt=0, description="What it can carry.")
     load: float = Field(ge=0, description="In normal times, without the replicas.")
     per_replica: float = Field(default=0.0, ge=0, description="Load of each replica that leans on it.")
     per_start: float = Field(default=0.0, ge=0, description="Load of each such replica while it starts.")
@@ -136,12 +138,12 @@ class DependencySpec(Model):
 
 
 class FleetSpec(Model):
-    """All of it."""
+    """How large things are and how fast. Small is fine: what counts is load against capacity."""
 
-    clusters: tuple[ClusterSpec, ...] = Field(min_length=1)
-    pools: tuple[PoolSpec, ...] = Field(min_length=1)
-    routes: tuple[RouteSpec, ...] = Field(min_length=1)
-    dependencies: tuple[DependencySpec, ...] = ()
+    clusters: tuple[ClusterSpec, ...] = Field(min_length=1, description="Domains of change control.")
+    pools: tuple[PoolSpec, ...] = Field(min_length=1, description="Replicas of one engine in one cluster.")
+    routes: tuple[RouteSpec, ...] = Field(min_length=1, description="What users ask for.")
+    dependencies: tuple[DependencySpec, ...] = Field(default=(), description="What pools lean on beside their cluster.")
 
     @model_validator(mode="after")
     def _fits(self) -> FleetSpec:
