@@ -82,7 +82,7 @@ def _by_hand(record: CaseRecord) -> float | None:
 def _by(record: CaseRecord, asks: Sequence[Asked]) -> By | None:
     if record.outcome == "self_resolved":
         return "itself"
-    if record.mitigated_at is not None and record.outcome not in ("paged", "adopted"):
+    if record.mitigated_at is not None and record.outcome not in BY_PEOPLE:
         return "approved" if any(a.acted for a in asks) else "alone"
     return "people" if record.outcome in BY_PEOPLE else None
 

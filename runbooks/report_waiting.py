@@ -93,7 +93,7 @@ def in_hands(record: CaseRecord, asks: Sequence[Asked]) -> float | None:
     end = record.closed_at or max([record.opened_at, *(e.at for e in record.timeline)])
     seconds = sum(a.waited_s or 0.0 for a in asks)
     seconds += sum((until - since).total_seconds() for since, until in _taken_over(record, end))
-    if record.outcome not in ("paged", "observed", "adopted"):
+    if record.outcome not in ("paged", "observed", "adopted", "aborted"):
         return seconds
     # Where Interlock only observed, it was people's from the beginning.
     since = record.opened_at if record.outcome == "observed" else handed(record)
@@ -116,9 +116,12 @@ def _taken_over(record: CaseRecord, end: datetime) -> Iterator[tuple[datetime, d
 
 
 def handed(record: CaseRecord) -> datetime | None:
-    """When people were told for the last time that it is theirs. None: nobody was told."""
-    told = [e for e in record.timeline if e.what == "people told"]
-    return max((e.at for e in told if not e.text.startswith("Approval asked") and MORE not in e.text), default=None)
+    """When it became people's for the last time: they were told, or aborted. None: neither is on record."""
+    return max((e.at for e in record.timeline if e.what == "abort" or _theirs(e)), default=None)
+
+
+def _theirs(row: Event) -> bool:
+    return row.what == "people told" and not row.text.startswith("Approval asked") and MORE not in row.text
 
 
 def resolved(record: CaseRecord) -> datetime | None:

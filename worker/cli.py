@@ -30,6 +30,7 @@ COMMANDS = {
     "settle": "undo",
     "demo": "demo",
     "up": "demo",
+    "report": "report",
 }
 """Command → the file that has it."""
 GROUPS = {
