@@ -28,6 +28,7 @@ COMMANDS = {
     "detect": "detect",
     "undo": "undo",
     "settle": "undo",
+    "replay": "replay",
     "demo": "demo",
     "up": "demo",
     "report": "report",

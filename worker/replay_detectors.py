@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Protocol
 
 from runbooks.detection import Detection, Target
 from runbooks.incident import Alert, Incident
-from worker.intake_delivery import Deliverer
+from worker.intake_calls import Undeliverable
+from worker.intake_delivery import Delivered
 from worker.replay_site import Site
 
 WELL_FOR = timedelta(seconds=60)
@@ -35,10 +36,18 @@ class _Raised:
     """Since when its target is otherwise than the alert says."""
 
 
+class Intake(Protocol):
+    """Takes what detectors say: the real deliverer, or a script that acts on it."""
+
+    async def deliver(self, detections: Sequence[Detection]) -> list[Delivered | Undeliverable]:
+        """See `worker.intake_delivery.Deliverer`."""
+        ...
+
+
 class Detectors:
     """All of them. `site` says how a target is."""
 
-    def __init__(self, incident: Incident, site: Site, deliverer: Deliverer, clock: Callable[[], datetime]) -> None:
+    def __init__(self, incident: Incident, site: Site, deliverer: Intake, clock: Callable[[], datetime]) -> None:
         self._incident, self._site, self._deliverer, self._clock = incident, site, deliverer, clock
         self._raised: list[_Raised] = []
         self.said: list[Said] = []

@@ -1,0 +1,262 @@
+"""The automation that Interlock is not: the same classes, runbooks, levers and planner, and nothing that stops it.
+
+No gates, no Guard, no increments, no verify, no approvals. A decision is made when its alert comes, from the site as it is
+declared for normal times, waits in a queue, and is then carried out as it was made, whatever has happened since. When the
+alert resolves, everything is put back at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from activities.errors import PortError
+from activities.ports import Actuator
+from activities.triage import TriageActivities
+from runbooks.change import Change, Permit, one_way
+from runbooks.cluster import ClusterState
+from runbooks.detection import Detection
+from runbooks.facts import PoolState, Settings
+from runbooks.fleet import Fleet, homes_of
+from runbooks.incident import Incident
+from runbooks.increments import plan_change
+from runbooks.levers import ActingStep, ClusterStep, NodeStep, Page
+from runbooks.library import Library
+from runbooks.plan import PlannedStep, TriageRequest
+from runbooks.policy import LeverPolicy, Policy
+from worker.intake_calls import Undeliverable
+from worker.intake_delivery import Delivered
+from worker.replay_detectors import Detectors
+from worker.replay_site import Site
+
+DECIDES_S, ACTS_S, NEXT_S, STEP_S = 5.0, 30.0, 300.0, 15.0
+"""Until a decision is made, until one is carried out (one after another), until the next step is tried while the alert still
+fires, and between two looks. Our inference: the pace of a script that somebody has written on a quiet day."""
+TRIES, PARTS = 20, 200
+"""How often a write that is refused is sent again, and the most changes that one step is made of."""
+UNBOUNDED = LeverPolicy(
+    largest_increment=1.0, largest_share=1.0, max_endpoints_down=10**6, max_share_down=1.0, max_acts_per_hour=10**6,
+    attempts=10**6, max_nodes_out=10**6, max_gpus=10**6, unattended=True,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Did:
+    """One write that went through."""
+
+    at: datetime
+    lever: str
+    target: str
+    change: Change
+
+
+@dataclass
+class _Decision:
+    due: datetime
+    detection: Detection
+    step: PlannedStep
+    changes: list[Change]
+    rest: list[PlannedStep]
+
+
+@dataclass
+class Naive:
+    """Plays the incident on a site whose clock it sets by `clock.now`."""
+
+    incident: Incident
+    site: Site
+    policy: Policy
+    library: Library
+    clock: HandClock
+    did: list[Did] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    paged: bool = False
+
+    def __post_init__(self) -> None:
+        self._queue: list[_Decision] = []
+        self._firing: dict[str, Detection] = {}
+        self._standing: dict[str, list[Change]] = {}
+        self._epochs = itertools.count(1)
+        self._detectors = Detectors(self.incident, self.site, self, self.clock)
+
+    async def run(self) -> None:
+        """From `starts` to the end."""
+        moment, end = self.incident.moment, self.incident.starts + timedelta(seconds=self.incident.lasts)
+        alerts = sorted(self.incident.timeline.alerts, key=lambda a: moment(a.at))
+        timed = [a for a in alerts if a.resolves not in ("clear", "never")]
+        while self.clock() < end:
+            now = self.clock()
+            while alerts and moment(alerts[0].at) <= now:
+                await self._detectors.fire(alerts.pop(0))
+            for alert in [a for a in timed if moment(a.resolves) <= now]:
+                timed.remove(alert)
+                await self._detectors.resolve(alert)
+            await self._detectors.look()
+            while self._queue and self._queue[0].due <= now:
+                await self._carry_out(self._queue.pop(0))
+            self.clock.now = min(end, now + timedelta(seconds=STEP_S))
+            self.site.advance(self.clock())
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+
+    async def deliver(self, detections: Sequence[Detection]) -> list[Delivered | Undeliverable]:
+        """As the real deliverer takes them."""
+        for one in detections:
+            if one.status == "resolved":
+                self._firing.pop(one.key, None)
+                await self._put_back(one)
+            else:
+                self._firing[one.key] = one
+                await self._decide(one)
+        return [Delivered(d, "started", "") for d in detections]
+
+    async def _decide(self, detection: Detection) -> None:
+        triage = TriageActivities(self.library, self.policy, self.site.fleet)
+        found = await triage.diagnose(TriageRequest(detections=(detection,), now=self.clock()))
+        self.classes.append(found.classification.failure_class)
+        await self._plan(detection, list(found.plan.steps), self.clock() + timedelta(seconds=DECIDES_S))
+
+    async def _plan(self, detection: Detection, steps: list[PlannedStep], after: datetime) -> None:
+        while steps:
+            step = steps.pop(0)
+            if isinstance(step.step, Page):
+                self.paged = True
+                continue
+            changes = await self._changes(step)
+            if changes:
+                last = self._queue[-1].due if self._queue else self.clock()
+                due = max(after, last + timedelta(seconds=ACTS_S))
+                self._queue.append(_Decision(due, detection, step, changes, steps))
+                return
+
+    async def _changes(self, step: PlannedStep) -> list[Change]:
+        """All of the step at once, from what is declared and from what the site is in normal times."""
+        assert not isinstance(step.step, Page)
+        settings, state = await self._declared(step)
+        pools = {p.name: normal(self.site.fleet, p.name, self.incident) for p in self.site.fleet.pools}
+        found: list[Change] = []
+        for _ in range(PARTS):
+            made = plan_change(step.step, "act", len(found), settings, pools, self.site.fleet, UNBOUNDED, {}, state, {})
+            if not isinstance(made, Change):
+                break
+            found.append(made)
+            settings |= made.after
+            state = without(state, made) if state is not None else None
+            if made.last:
+                break
+        return found
+
+    async def _declared(self, step: PlannedStep) -> tuple[Settings, ClusterState | None]:
+        settings: Settings = {}
+        state: ClusterState | None = None
+        placed = isinstance(step.step, ClusterStep | NodeStep)
+        try:
+            for domain in step.domains:
+                settings |= (await (self.site.cluster if placed else self.site.traffic).read(domain)).settings
+                if placed:
+                    state = (await self.site.cluster.read(domain)).state
+        except PortError:
+            return {}, None  # whoever does not answer is not acted upon: even a script ends there
+        return settings, state
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, decision: _Decision) -> None:
+        """Late, and as it was decided."""
+        step, detection = decision.step.step, decision.detection
+        assert not isinstance(step, Page)
+        for change in decision.changes:
+            if await self._write(self._hands(step), change):
+                self.did.append(Did(self.clock(), step.lever, detection.target.id, change))
+                self._standing.setdefault(detection.key, []).append(change)
+        if decision.step.then == "next":
+            await self._plan(detection, decision.rest, self.clock())
+        elif detection.key in self._firing:
+            await self._plan(detection, decision.rest, self.clock() + timedelta(seconds=NEXT_S))
+
+    def _hands(self, step: ActingStep) -> Actuator:
+        if isinstance(step, NodeStep):
+            return self.site.node(step.node)
+        return self.site.cluster if isinstance(step, ClusterStep) else self.site.traffic
+
+    async def _write(self, hands: Actuator, change: Change) -> bool:
+        """Over whatever stands there now. False: it would not go through."""
+        homes = [homes_of(key, self.site.fleet) for key in change.after]
+        domain = min(set.intersection(*homes), default=None)
+        if domain is None:
+            return False
+        for _ in range(TRIES):
+            try:
+                found = await hands.effective(list(change.after))
+                blind = change.model_copy(update={"before": {k: found.get(k, change.before[k]) for k in change.after}})
+                await hands.swap(blind, self._permit(domain, blind))
+            except PortError:
+                self.clock.now += timedelta(seconds=1)
+                self.site.advance(self.clock())
+            else:
+                return True
+        return False
+
+    def _permit(self, domain: str, change: Change) -> Permit:
+        """Nobody has given it."""
+        n = next(self._epochs)
+        return Permit(
+            id=f"naive-{n}", domain=domain, case="naive", step_id="naive", change_digest=change.digest, purpose="act",
+            epoch=n, act_before=self.clock() + timedelta(seconds=10),
+        )  # fmt: skip
+
+    async def _put_back(self, detection: Detection) -> None:
+        for change in reversed(self._standing.pop(detection.key, [])):
+            if any(one_way(k) for k in change.after):
+                continue
+            traffic = next(iter(change.after)).partition("/")[0] in ("weight", "endpoint", "connections", "admit")
+            await self._write(self.site.traffic if traffic else self.site.cluster, change.reversed("put back"))
+
+
+class HandClock:
+    """A clock that its owner sets."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        """The time now."""
+        return self.now
+
+
+def normal(fleet: Fleet, pool: str, incident: Incident) -> PoolState:
+    """A pool as it is on a quiet day: every replica answers, and the load is the route's by its weights."""
+    found, route = fleet.pool(pool), fleet.route_of(pool)
+    assert found is not None
+    assert route is not None
+    asked = next(r for r in incident.fleet.routes if r.name == route.name)
+    whole = sum(p.size * p.tokens_per_second for n in route.pools if (p := fleet.pool(n)) is not None)
+    capacity = found.size * found.tokens_per_second
+    return PoolState(
+        pool=pool,
+        endpoints=found.size,
+        in_rotation=found.size,
+        answering=found.size,
+        capacity_tps=capacity,
+        load_tps=asked.requests_per_second * asked.tokens_per_request * capacity / whole,
+        queue=0.0,
+        kv_used=0.1,
+        residency="",  # whose data may go where is a gate's matter
+        tenants=(),
+    )
+
+
+def without(state: ClusterState, change: Change) -> ClusterState:
+    """The cluster as the script believes it to be once it has sent this."""
+    gone = {key.split("/")[2] for key in change.after if key.startswith("pod/")}
+    cordoned = {key.split("/")[1] for key, value in change.after.items() if key.startswith("cordon/") and value == "on"}
+    return state.model_copy(
+        update={
+            "pods": {n: p for n, p in state.pods.items() if n not in gone},
+            "nodes": {
+                n: x.model_copy(update={"cordoned": True}) if n in cordoned else x for n, x in state.nodes.items()
+            },
+        }
+    )

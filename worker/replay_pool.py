@@ -1,0 +1,142 @@
+"""Incidents over processes: each has a server of its own and plays one incident after another.
+
+The next incident goes to whichever process is free. A process that dies takes its incident with it, which is told; another
+one takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from runbooks.incident import Incident
+from worker.replay_one import Options, lost, replay_one
+from worker.replay_result import Row
+from worker.replay_stage import open_stage
+
+LONGEST_S = 180.0
+"""Real seconds after which an incident is given up: something in it waits for what never comes."""
+
+
+@dataclass
+class _Hand:
+    """One process. `at`: index of the incident that it plays."""
+
+    process: SpawnProcess
+    pipe: Connection
+    at: int | None = None
+
+
+def replay_all(
+    incidents: Sequence[Incident], options: Options, jobs: int, told: Callable[[Row], None] = lambda _: None
+) -> list[Row]:
+    """A row for each, in order. `told` hears of each as soon as it has been played."""
+    rows: dict[int, Row] = {}
+    # The longest first: a long one that comes last would keep one core busy alone.
+    left = sorted(range(len(incidents)), key=lambda i: incidents[i].lasts)
+    with _hands(min(jobs, len(incidents)), options) as hands:
+        for hand in hands:
+            _give(hand, incidents, left)
+        while len(rows) < len(incidents):
+            for pipe in wait([h.pipe for h in hands if h.at is not None]):
+                hand = next(h for h in hands if h.pipe is pipe)
+                assert hand.at is not None
+                rows[hand.at] = _heard(hand, incidents[hand.at], options)
+                told(rows[hand.at])
+                _give(hand, incidents, left)
+    return [rows[i] for i in range(len(incidents))]
+
+
+def _give(hand: _Hand, incidents: Sequence[Incident], left: list[int]) -> None:
+    hand.at = left.pop() if left else None
+    if hand.at is not None:
+        hand.pipe.send(incidents[hand.at])
+
+
+def _heard(hand: _Hand, incident: Incident, options: Options) -> Row:
+    try:
+        row = hand.pipe.recv()
+    except EOFError:
+        hand.process.join()
+        row = lost(incident, f"the process that played it ended with status {hand.process.exitcode}")
+        hand.process, hand.pipe = _start(options)
+    assert isinstance(row, Row)
+    return row
+
+
+@contextlib.contextmanager
+def _hands(count: int, options: Options) -> Iterator[list[_Hand]]:
+    hands = [_Hand(*_start(options)) for _ in range(count)]
+    try:
+        yield hands
+    finally:
+        for hand in hands:
+            if hand.at is not None:  # interrupted: what it plays is of no use to anybody
+                hand.process.terminate()
+            hand.pipe.close()
+        for hand in hands:
+            hand.process.join(10)
+            if hand.process.is_alive():
+                hand.process.kill()
+
+
+def _start(options: Options) -> tuple[SpawnProcess, Connection]:
+    context = multiprocessing.get_context("spawn")  # threads of the SDK do not survive a fork
+    mine, its = context.Pipe()
+    process = context.Process(target=_serve, args=(its, options), name="interlock-replay", daemon=True)
+    process.start()
+    its.close()
+    return process, mine
+
+
+def _serve(pipe: Connection, options: Options) -> None:
+    """The life of one process. Its end is not the interpreter's own: threads of the SDK can crash it there."""
+    logging.getLogger("temporalio").setLevel(logging.CRITICAL)  # an act that is refused is no fault of the replay
+    status = 0
+    try:
+        asyncio.run(_play(pipe, options))
+    except KeyboardInterrupt:
+        status = 1
+    except BaseException:  # noqa: BLE001  # os._exit would swallow the traceback
+        traceback.print_exc()
+        status = 1
+    sys.stderr.flush()
+    os._exit(status)
+
+
+async def _play(pipe: Connection, options: Options) -> None:
+    incident = await _next(pipe)
+    while incident is not None:
+        # After a failure a new server: the old one may still hold what failed.
+        async with open_stage() as stage:
+            whole = True
+            while incident is not None and whole:
+                try:
+                    async with asyncio.timeout(LONGEST_S):
+                        row = await replay_one(stage, incident, options)
+                except TimeoutError:
+                    row, whole = lost(incident, f"no end within {LONGEST_S:.0f} s of real time"), False
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is this incident's row, and the others go on
+                    traceback.print_exc()
+                    row, whole = lost(incident, f"it could not be played: {type(error).__name__}: {error}"), False
+                pipe.send(row)
+                incident = await _next(pipe)
+
+
+async def _next(pipe: Connection) -> Incident | None:
+    """None: there is nothing more to do."""
+    try:
+        found = await asyncio.to_thread(pipe.recv)
+    except EOFError:
+        return None
+    assert isinstance(found, Incident)
+    return found
