@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -134,6 +135,57 @@ async def _verify(settings: Settings, case: str | None) -> dict[str, int]:
     if witness.away:
         typer.echo(_line(ALONE.format(away=witness.away)), err=True)
     return counts
+
+
+@app.command("export")
+def export(
+    case: Annotated[str, typer.Argument(help="Id of a closed case, or its workflow id: then its last one.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file. None: print it.")] = None,
+    fleet: Annotated[Path | None, typer.Option(help="The fleet that it was about. None: INTERLOCK_FLEET_FILE.")] = None,
+) -> None:
+    """A closed case as an incident file: correct its fault and its truth, then `interlock replay` plays it."""
+    from worker.incidents_export import NotExportable
+
+    settings = load()
+    if (file := fleet or settings.fleet_file) is None:
+        raise fail("INTERLOCK_FLEET_FILE is not set: name with --fleet the fleet that the case was about")
+    try:
+        text = asyncio.run(_exported(settings, case, file))
+    except NotExportable as error:
+        raise fail(str(error)) from None
+    if out is None:
+        typer.echo(text, nl=False)
+    elif out.exists():
+        raise fail(f"{out} is there already, and nothing was written over it: name another file")
+    else:
+        out.write_text(text, encoding="utf-8")
+        typer.echo(str(out))
+
+
+async def _exported(settings: Settings, case: str, file: Path) -> str:
+    from pydantic import ValidationError
+
+    from activities.adapters.sql import SqlJournal
+    from runbooks.fleet import Fleet
+    from runbooks.loader import CatalogError
+    from runbooks.loader import load as load_file
+    from runbooks.record import CaseRecord
+    from worker.incidents_export import as_yaml, exported
+
+    journal = SqlJournal(settings.journal_url)
+    try:
+        rows = [row async for row in journal.closed(case)]
+    finally:
+        journal.dispose()
+    if not rows:
+        raise fail(f"the journal has no closed case {case}")
+    try:
+        return as_yaml(exported(CaseRecord.model_validate_json(rows[-1].record), load_file(file, Fleet)))
+    except CatalogError as error:
+        raise fail("\n".join(error.problems)) from None
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise fail(f"its record is of another version ({where}), and cannot be exported") from None
 
 
 def _line(text: str) -> str:
