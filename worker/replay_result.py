@@ -77,7 +77,8 @@ class Run(NamedTuple):
 def failed_expectations(incident: Incident, run: Run) -> Iterator[str]:
     """One sentence for each expectation that does not hold."""
     expect = incident.expect
-    if run.failure_class not in expect.classes:
+    # A synthetic one's class is a label for accuracy and kappa: what signals a fault makes is not its author's to promise.
+    if run.failure_class not in expect.classes and incident.kind != "synthetic":
         yield f"class: {run.failure_class or 'none'}, expected {' or '.join(expect.classes)}"
     levers = list(dict.fromkeys(lever for lever, _ in run.done))
     own = {r.lever for r in expect.refused}
@@ -93,9 +94,10 @@ def failed_expectations(incident: Incident, run: Run) -> Iterator[str]:
         yield f"outcome: {run.outcome or 'no case'}, expected {' or '.join(expect.outcome)}"
     if expect.paged is not None and expect.paged is not run.paged:
         yield "paged: people were told" if run.paged else "paged: nobody was told"
-    if expect.mitigated_within is not None and (run.mitigated_s or float("inf")) > expect.mitigated_within:
-        took = "never" if run.mitigated_s is None else f"after {run.mitigated_s:.0f} s"
-        yield f"mitigated_within: mitigated {took}, expected within {expect.mitigated_within:.0f} s"
+    within, mitigated_s = expect.mitigated_within, run.mitigated_s
+    if within is not None and (mitigated_s is None or mitigated_s > within):
+        took = "never" if mitigated_s is None else f"after {mitigated_s:.0f} s"
+        yield f"mitigated_within: mitigated {took}, expected within {within:.0f} s"
     if not expect.harm:
         yield from harms(run.harm, run.nothing_failed)
     most = expect.most_cases_that_act
