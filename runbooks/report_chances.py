@@ -18,7 +18,18 @@ from runbooks.report_count import known_sum
 from runbooks.report_rows import PEOPLE, Asked, Missing, Row
 
 Needs = Literal[
-    "auto", "share", "unattended", "person", "observe", "gate", "step", "no_lever", "untold", "replayed", "replay"
+    "auto",
+    "share",
+    "unattended",
+    "person",
+    "observe",
+    "gate",
+    "class",
+    "step",
+    "no_lever",
+    "untold",
+    "replayed",
+    "replay",
 ]
 WORDS: dict[Needs, str] = {
     "auto": "mode auto",
@@ -27,6 +38,7 @@ WORDS: dict[Needs, str] = {
     "person": "no mode: {gates} wants a person",
     "observe": "mode ask, it only observed; then auto",
     "gate": "no mode: {gates} refused it",
+    "class": "the right class: it was taken for {gates}",
     "step": "a step {lever} in the class's runbook",
     "no_lever": "no lever of Interlock does what people did",
     "untold": "not known: nobody told what people did",
@@ -61,8 +73,8 @@ class Chance(Model):
         if self.needs not in BY_MODE:
             return ""
         if self.rejected or self.not_helped:
-            return f"not yet: rejected {self.rejected}, did not help {self.not_helped}"
-        return "look at it" if self.approved >= ENOUGH else f"too few, fewer than {ENOUGH}"
+            return "not yet: people rejected it, or it did not help"
+        return "enough to look at it" if self.approved >= ENOUGH else f"too few: fewer than {ENOUGH} approved"
 
 
 class _Piece(NamedTuple):
@@ -101,7 +113,7 @@ def _pieces(row: Row) -> Iterator[_Piece]:
         gates = () if _needs(ask, row) in BY_MODE else tuple(g for g in ask.gates if g != "G7")
         yield _Piece(row, ask.lever, _needs(ask, row), gates, seconds, ask)
     for one in row.missing:
-        yield _Piece(row, one.lever, _lacks(one), one.gates, rest, None)
+        yield _Piece(row, one.lever, _lacks(one), _behind(one), rest, None)
 
 
 def _replayed(row: Row) -> Iterator[_Piece]:
@@ -112,7 +124,12 @@ def _replayed(row: Row) -> Iterator[_Piece]:
             yield _Piece(row, lever, "replayed", (), _split(row.people_s, done), None)
         return
     for one in row.missing:
-        yield _Piece(row, one.lever, _lacks(one), one.gates, _split(row.people_s, row.missing), None)
+        yield _Piece(row, one.lever, _lacks(one), _behind(one), _split(row.people_s, row.missing), None)
+
+
+def _behind(one: Missing) -> tuple[str, ...]:
+    """What stood in the way: gates, or a wrong class."""
+    return (one.taken_for,) if one.why == "other_class" else one.gates
 
 
 def _split(seconds: float | None, among: Sequence[object]) -> float | None:
@@ -134,6 +151,8 @@ def _lacks(one: Missing) -> Needs:
         return "observe"
     if one.why == "refused":
         return "gate"
+    if one.why == "other_class":
+        return "class"
     return "no_lever" if one.lever == PEOPLE else "step" if one.lever in LEVERS else "untold"
 
 

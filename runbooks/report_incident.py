@@ -75,7 +75,7 @@ def row_of_incident(incident: Incident | None, replayed: Replayed | None, groups
         people_ttm_s=_people_ttm(incident, replayed),
         done=tuple(Done(lever=name) for name in replayed.levers) if replayed is not None else (),
         people_levers=people,
-        missing=tuple(_missing(replayed, people)) if replayed is not None else (),
+        missing=tuple(_missing(replayed, label, people)) if replayed is not None else (),
         refused=tuple(_refused(replayed)) if replayed is not None else (),
         outcome=replayed.outcome if replayed is not None else None,
         by=_by(replayed) if replayed is not None else "people",
@@ -147,11 +147,18 @@ def _refused(replayed: Replayed) -> Iterator[Refused]:
             yield Refused(lever=one.lever, gate=one.gate, why=one.why, later=one.lever in replayed.levers)
 
 
-def _missing(replayed: Replayed, people: tuple[str, ...]) -> Iterator[Missing]:
+def _missing(replayed: Replayed, label: str, people: tuple[str, ...]) -> Iterator[Missing]:
     """What people did to end it and the replay did not do."""
     if replayed.outcome == "self_resolved" or (replayed.ttm_s is not None and replayed.levers):
         return
+    other = replayed.found_class if replayed.found_class != label else None
     for lever in dict.fromkeys(people) or ("",):
         gates = tuple(dict.fromkeys(r.gate for r in replayed.refused if r.lever == lever))
-        why = "observe" if replayed.outcome == "observed" else "refused" if gates else "no_step"
-        yield Missing.model_validate({"lever": lever, "why": why, "gates": gates})
+        if replayed.outcome == "observed":
+            yield Missing(lever=lever, why="observe")
+        elif gates:
+            yield Missing(lever=lever, why="refused", gates=gates)
+        elif other is not None:
+            yield Missing(lever=lever, why="other_class", taken_for=other)
+        else:
+            yield Missing(lever=lever, why="no_step")

@@ -57,8 +57,9 @@ class Missing(Model):
     """What Interlock did not do and people did: the class observes, the gates refused it, or no runbook has it."""
 
     lever: str = Field(description="What people did; PEOPLE when it is no lever, empty when nobody has told.")
-    why: Literal["observe", "refused", "no_step", "rejected"]
+    why: Literal["observe", "refused", "no_step", "other_class"]
     gates: tuple[str, ...] = ()
+    taken_for: str = Field(default="", description="other_class: what Interlock took it for.")
 
 
 class Row(Model):

@@ -9,13 +9,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from runbooks import timeline
-from runbooks.report_paper import SOURCE
 from runbooks.report_rows import Row
 from worker.errors import OperatorError
 from worker.report import Whole
 from worker.report_plots import Plot, plots
 from worker.report_sheets import Sheet, sheets
-from worker.report_text import head
+from worker.report_text import MOST_ROWS, head
 from worker.report_words import DASH, agreement, lasted, minutes
 
 ORDER: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -58,7 +57,7 @@ def page(found: Whole, rows: Sequence[Row]) -> str:
         cards=_cards(found),
         figures=every["figures"],
         sections=sections,
-        source=SOURCE,
+        most=MOST_ROWS,
     )
     return text
 

@@ -32,6 +32,8 @@ QUANTILES = ("n>", "p25>", "p50>", "p75>", "p90>", "longest>", "?>")
 PAPER_NOTE = (
     f"The paper's figures ({SOURCE}) are of another fleet. They stand beside these, and are neither target nor result."
 )
+MOST_LEVERS = 3
+"""Named at a gate, the most frequent."""
 ENDS = {
     "alone": "Interlock, nobody asked",
     "approved": "Interlock, people approved",
@@ -157,7 +159,8 @@ def _mistakes(found: Agreed) -> Sheet:
 def _gates(one: Report) -> Sheet:
     rows: list[Cells] = []
     for line in one.gates:
-        levers = ", ".join(f"{name} {n}" for name, n in line.levers.items())
+        levers = ", ".join(f"{name} {n}" for name, n in list(line.levers.items())[:MOST_LEVERS])
+        levers += ", …" if len(line.levers) > MOST_LEVERS else ""
         untold = sum(line.levers.values()) - line.for_good - line.later
         rows.append(
             (
@@ -192,16 +195,23 @@ def _chances(found: Sequence[Chance]) -> Sheet:
         (
             f"{c.failure_class}\n{c.lever or DASH}",
             minutes(c.seconds, c.unknown),
-            f"{c.approved}/{c.asked}" if c.asked else DASH,
-            f"{c.rejected}" if c.asked else DASH,
-            f"{c.not_helped}" if c.asked else DASH,
-            c.words + (f"\n{c.verdict}" if c.verdict else ""),
+            str(c.incidents),
+            "\n".join(filter(None, (c.words, _answers(c), c.verdict))),
         )
         for c in found
     ]
     note = (
-        "Ranked by people's minutes. Approved: requests that were approved and done as proposed, of those asked. "
-        "What it would take is no advice: look at what was rejected and what did not help first."
+        "Ranked by people's minutes. Approved: done as it was proposed. What it would take is no advice: look at what was "
+        "rejected and what did not help first."
     )
-    columns = ("class, lever", "minutes>", "approved>", "rejected>", "no help>", "what it would take")
+    columns = ("class, lever", "minutes>", "incidents>", "what it would take, and answers")
     return Sheet("chances", "Automation opportunities", columns, rows, note, "people spent no time that is on record")
+
+
+def _answers(c: Chance) -> str:
+    """What people said when they were asked; empty: they were not."""
+    if not c.asked:
+        return ""
+    against = [f"{n} {what}" for n, what in ((c.rejected, "rejected"), (c.expired, "not answered in time")) if n]
+    no_help = [f"{c.not_helped} did not help"] if c.not_helped else []
+    return ", ".join([f"{c.approved} of {c.asked} approved", *no_help, *against])

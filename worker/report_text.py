@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich import box
 from rich.console import Console
@@ -14,8 +14,10 @@ from worker.report import Whole
 from worker.report_sheets import Sheet, sheets
 
 WIDTH = 80
-LONGEST_NAME = 23
-"""Characters: the longest class of the taxonomy, and a space."""
+LONGEST_NAME = 32
+"""Characters of a name or a figure before it is folded."""
+LEAST_TEXT = 10
+MOST_ROWS = 40
 
 
 def write(found: Whole, out: TextIO) -> None:
@@ -37,23 +39,40 @@ def head(found: Whole) -> str:
 
 
 def show(console: Console, sheet: Sheet) -> None:
-    """One sheet."""
+    """One sheet; of a long one the first rows."""
     console.print(Text(sheet.title, style="bold"))
     if not sheet.rows:
         console.print(Text(f"  {sheet.empty}"))
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, expand=False)
-    for name in sheet.columns:
-        figures = name.endswith(">")
-        table.add_column(
-            name.removesuffix(">"), justify="right" if figures else "left", no_wrap=figures, overflow="fold"
-        )
-    for row in sheet.rows:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name, width in zip(sheet.columns, _widths(sheet), strict=True):
+        justify: Literal["left", "right"] = "right" if name.endswith(">") else "left"
+        table.add_column(name.removesuffix(">"), justify=justify, width=width, overflow="fold")
+    for row in sheet.rows[:MOST_ROWS]:
         if row:
             # Names and reasons are strangers' text: no markup, no control characters.
             table.add_row(*(Text("\n".join(plain(line) for line in cell.split("\n"))) for cell in row))
         else:
             table.add_section()
     console.print(table)
+    if len(sheet.rows) > MOST_ROWS:
+        console.print(Text(f"… and {len(sheet.rows) - MOST_ROWS} more: --json or --html has them"))
     if sheet.note:
         console.print(Text(sheet.note, style="dim"))
+
+
+def _widths(sheet: Sheet) -> list[int]:
+    """Names and figures get what they need, up to a bound; columns of text share what is left."""
+    needs = [
+        max(len(name.removesuffix(">")), *(len(line) for row in sheet.rows if row for line in row[n].split("\n")))
+        for n, name in enumerate(sheet.columns)
+    ]
+    texts = [n for n, name in enumerate(sheet.columns) if n and not name.endswith(">")]
+    widths = [min(need, LONGEST_NAME) if n not in texts else need for n, need in enumerate(needs)]
+    between = 2 * len(widths) - 1  # rich: a divider, and a space to the right of each cell
+    left = WIDTH - between - sum(w for n, w in enumerate(widths) if n not in texts)
+    for place, n in enumerate(sorted(texts, key=needs.__getitem__)):
+        share = left // (len(texts) - place)  # a short one leaves its rest to the longer
+        widths[n] = min(needs[n], max(share, LEAST_TEXT))
+        left -= widths[n]
+    return widths

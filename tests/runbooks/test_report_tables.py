@@ -115,7 +115,7 @@ def test_opportunities_are_ranked_by_peoples_minutes_with_what_speaks_against_th
         "infra.gpu_fault", 7200.0, "mode auto, and levers.restart_engine.unattended",
     )  # fmt: skip
     assert (second.asked, second.approved, second.rejected, second.helped, second.seconds) == (4, 3, 1, 3, 960.0)
-    assert (second.words, second.verdict) == ("mode auto", "not yet: rejected 1, did not help 0")
+    assert (second.words, second.verdict) == ("mode auto", "not yet: people rejected it, or it did not help")
     assert (last.seconds, last.unknown, last.words, last.verdict) == (None, 1, "no mode: G3 refused it", "")
 
 
