@@ -15,6 +15,7 @@ from activities.adapters.kube_rules import Mark, checked, fenced
 from activities.adapters.kube_swap import ClusterSwap
 from activities.adapters.kube_unit import EPOCH, PERMIT, Look, Unit, units
 from activities.adapters.reading import Clock, utc_now
+from activities.adapters.simulated_state import Stated
 from activities.adapters.simulated_world import SimNode, SimWorkload, SimWorld, Template
 from activities.adapters.swapping import finished
 from activities.checkpoint import Checkpoint, no_checkpoint
@@ -35,11 +36,15 @@ class SimSpec:
     gpus: int = 1
     min_available: int | None = None
     autoscaler_max: int | None = None
+    start_s: float | None = None
+    surge: int = 1
+    unavailable: int = 0
 
 
 class SimulatedCluster:
     """`activities.ports.Cluster` on one domain. `start_s` until a replica serves, `end_s` until a deleted one is gone.
 
+    `since`: when its first replicas were born. `moves`: the time to which its world goes on; None: the clock's.
     Replicas take the addresses that the fleet lists for their pool. `broken_images` never become ready. `writes` counts
     what Interlock wrote. `fail` and `heal` are what happens to nodes, `by_hand` what an operator does.
     """
@@ -54,14 +59,24 @@ class SimulatedCluster:
         start_s: float = 1.0,
         end_s: float = 0.2,
         broken_images: frozenset[str] = frozenset(),
+        agents: bool = False,
+        quota_gpus: int | None = None,
+        toleration_s: float = 3.0,
+        since: datetime | None = None,
+        moves: Clock | None = None,
     ) -> None:
         self._fleet = fleet
         self._domain = domain
         self.clock = clock
+        self.moves = moves
         self.checkpoint: Checkpoint = no_checkpoint
         nodes = {n.name: SimNode(n.name, n.gpus, f"boot-{n.name}-1") for n in fleet.nodes if n.cluster == domain}
-        now = clock()
-        self.world = SimWorld(fleet, domain, nodes, {}, now, start_s, end_s, broken_images=broken_images)
+        now = since or clock()
+        self.world = SimWorld(
+            fleet, domain, nodes, {}, now, start_s, end_s, toleration_s, broken_images, quota_gpus=quota_gpus
+        )
+        self._stated = Stated(self.world, agents)
+        self._agents = agents
         for pool in fleet.pools:
             if pool.workload is not None and pool.name in pools:
                 spec = pools[pool.name]
@@ -73,6 +88,9 @@ class SimulatedCluster:
                     [(first, now)],
                     spec.min_available,
                     spec.autoscaler_max,
+                    start_s=spec.start_s,
+                    surge=spec.surge,
+                    unavailable=spec.unavailable,
                 )
         self._fence: Mark | None = None
         self._notes: dict[tuple[str, str], dict[str, str]] = {}
@@ -83,13 +101,17 @@ class SimulatedCluster:
         """The world at this moment. Permanent: another domain."""
         if domain != self._domain:
             raise Permanent(f"the simulated cluster has no domain {domain!r}; it has {self._domain}")
+        return self.snapshot()
+
+    def snapshot(self) -> ClusterSnapshot:
+        """The same at once."""
         now = self._now()
         return ClusterSnapshot(
             settings=self._settings(),
             observed_at=now,
             epoch=self._fence.epoch if self._fence is not None else 0,
             permit_id=self._fence.permit_id if self._fence is not None else "",
-            state=self.world.state(),
+            state=self._stated.state(),
         )
 
     async def effective(self, keys: Sequence[str]) -> Settings:
@@ -117,6 +139,7 @@ class SimulatedCluster:
                 raise Refused(f"{node} has no {work.gpus} GPU(s) free for a check of {pool}")
             pod = self.world.bear(pool, work.present, name, node)
             pod.check = True
+            self.world.touch()
         if not pod.check or (pod.pool, pod.node) != (pool, node):
             raise Refused(f"pod {name} is there already and is no check of {pool} on {node}")
         return pod.address if self.world.ready(pod) else None
@@ -127,18 +150,21 @@ class SimulatedCluster:
         pod = self.world.pods.get(name)
         if pod is not None and not (pod.check and pod.pool == pool):
             raise Refused(f"pod {name} is no check of {pool}: it stays")
-        self.world.pods.pop(name, None)
+        if self.world.pods.pop(name, None) is not None:
+            self.world.touch()
 
     def fail(self, node: str, why: str) -> None:
         """The node is not ready; after its toleration its replicas are replaced elsewhere."""
         place = self.world.nodes[node]
         place.failed, place.failed_at = why, self._now()
+        self.world.touch()
 
     def heal(self, node: str) -> None:
         """It is ready again."""
         self._now()
         place = self.world.nodes[node]
         place.failed, place.failed_at = "", None
+        self.world.touch()
 
     def by_hand(self, key: str, value: Value) -> None:
         """An operator sets it: no fence, no permit."""
@@ -190,7 +216,7 @@ class SimulatedCluster:
 
     def _now(self) -> datetime:
         now = self.clock()
-        self.world.advance(now)
+        self.world.advance(now if self.moves is None else self.moves())
         return now
 
     def _work(self, pool: str) -> SimWorkload:
@@ -207,6 +233,8 @@ class SimulatedCluster:
         for node in world.nodes.values():
             found[change.cordon_key(node.name)] = "on" if node.cordoned else "off"
             found[change.boot_key(node.name)] = node.boot_id
+            if self._agents:
+                found |= {change.gpu_key(node.name, str(i)): node.resets.get(i, 0) for i in range(node.gpus)}
         for work in world.workloads.values():
             pool = work.pool
             found[change.replicas_key(pool)] = work.desired
@@ -230,6 +258,7 @@ class SimulatedCluster:
         else:
             self._set_workload(self._work(unit.owner), unit, wanted)
         self._versions[place] = self._versions.get(place, 0) + 1
+        world.touch()
         world.advance(world.now)
 
     def _set_workload(self, work: SimWorkload, unit: Unit, wanted: Settings) -> None:

@@ -1,95 +1,28 @@
 """Nodes, replicas and workloads of a simulated cluster, which move on by themselves as time goes by.
 
 Time comes in from outside: nothing happens between two calls that could not have happened at its own moment.
+Whoever changes something from outside calls `touch` after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from runbooks.base import digest
-from runbooks.cluster import ClusterState, NodeState, PodState, Revision, WorkloadState
+from activities.adapters.simulated_things import Flip, SimNode, SimPod, SimWorkload, Template
 from runbooks.fleet import Fleet
 
-
-@dataclass
-class SimNode:
-    """One machine."""
-
-    name: str
-    gpus: int
-    boot_id: str
-    cordoned: bool = False
-    failed: str = ""
-    failed_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Template:
-    """What a revision runs."""
-
-    image: str
-    env: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def hash(self) -> str:
-        """As the control plane names it."""
-        return digest({"image": self.image, "env": dict(self.env)})[:10]
-
-
-@dataclass
-class SimPod:
-    """One replica; a check replica belongs to no workload."""
-
-    name: str
-    uid: str
-    pool: str
-    template: Template
-    address: str
-    gpus: int
-    created_at: datetime
-    node: str | None = None
-    bound_at: datetime | None = None
-    deleted_at: datetime | None = None
-    check: bool = False
-
-
-@dataclass
-class SimWorkload:
-    """One Deployment, with its disruption budget and autoscaler. Rolls over with one replica more and none less."""
-
-    pool: str
-    desired: int
-    gpus: int
-    revisions: list[tuple[Template, datetime]]
-    min_available: int | None = None
-    autoscaler_max: int | None = None
-    behaviour: str = ""
-    behaviour_before_freeze: str | None = None
-    paused: bool = False
-    generation: int = 1
-    rolled: Template | None = None
-
-    @property
-    def present(self) -> Template:
-        """The newest revision."""
-        return self.revisions[-1][0]
-
-    @property
-    def frozen(self) -> bool:
-        """Its autoscaler may not scale."""
-        return self.behaviour == "disabled"
-
-    def set_template(self, template: Template, now: datetime) -> None:
-        """The newest revision from now on; one that was there before keeps the time of its birth."""
-        born = next((at for one, at in self.revisions if one == template), now)
-        self.revisions = [r for r in self.revisions if r[0] != template] + [(template, born)]
+__all__ = ["Flip", "SimNode", "SimPod", "SimWorkload", "SimWorld", "Template"]
 
 
 @dataclass
 class SimWorld:
-    """Everything that stands in the cluster. `start_s` until a bound replica is ready, `end_s` until a deleted one is gone."""
+    """Everything that stands in the cluster. `start_s` until a bound replica is ready, `end_s` until a deleted one is gone.
+
+    `quota_gpus`: GPUs that all its replicas may have. `still`: nobody places or replaces anything, since the control plane
+    does not answer. `version` rises with whatever happens.
+    """
 
     fleet: Fleet
     domain: str
@@ -100,26 +33,52 @@ class SimWorld:
     end_s: float = 0.2
     toleration_s: float = 3.0
     broken_images: frozenset[str] = frozenset()
+    quota_gpus: int | None = None
+    still: bool = False
     pods: dict[str, SimPod] = field(default_factory=dict)
     born: int = 0
+    version: int = 0
+    _wake: datetime | None = None
+    _dirty: bool = True
+    _moved: bool = False
+
+    def touch(self) -> None:
+        """Something was changed from outside: the next `advance` looks at all of it."""
+        self._dirty = True
+        self.version += 1
+
+    def starts_in(self, pool: str) -> float:
+        """Seconds from a place on a node until a replica of this pool is ready."""
+        work = self.workloads.get(pool)
+        return self.start_s if work is None or work.start_s is None else work.start_s
+
+    def ready_at(self, pod: SimPod) -> datetime | None:
+        """When it is ready if nothing comes between; None: not as things are."""
+        if pod.began_at is None or pod.held or pod.template.image in self.broken_images:
+            return None
+        return pod.began_at + timedelta(seconds=self.starts_in(pod.pool))
 
     def ready(self, pod: SimPod) -> bool:
         """It has had its time to start, on a node that works."""
-        return (
-            pod.bound_at is not None
-            and pod.node is not None
-            and not self.nodes[pod.node].failed
-            and pod.template.image not in self.broken_images
-            and pod.bound_at + timedelta(seconds=self.start_s) <= self.now
-        )
+        at = self.ready_at(pod)
+        return at is not None and at <= self.now and pod.node is not None and not self.nodes[pod.node].failed
 
     def advance(self, to: datetime) -> None:
         """Whatever happens until then, in its order."""
+        if not self._dirty and (self._wake is None or to < self._wake):
+            self.now = max(self.now, to)
+            return
         self._settle()
-        while (at := self._next()) is not None and at <= to:
-            self.now = max(self.now, at)
+        while self._wake is not None and self._wake <= to:
+            self.now = max(self.now, self._wake)
             self._settle()
         self.now = max(self.now, to)
+
+    def wakes(self) -> datetime | None:
+        """The next moment at which something changes by itself."""
+        if self._dirty:
+            self._settle()
+        return self._wake
 
     def live(self, pool: str) -> list[SimPod]:
         """Replicas of a pool that are not on their way out, oldest first."""
@@ -135,145 +94,165 @@ class SimWorld:
         least = self.workloads[pool].min_available
         return None if least is None else max(0, sum(self.ready(p) for p in self.live(pool)) - least)
 
+    def quota_left(self) -> int | None:
+        """GPUs that may still be asked for; None: there is no quota."""
+        if self.quota_gpus is None:
+            return None
+        return max(0, self.quota_gpus - sum(p.gpus for p in self.pods.values() if p.deleted_at is None))
+
     def bear(self, pool: str, template: Template, name: str = "", node: str | None = None) -> SimPod:
         """A new replica; with a node it is bound at once, beside the scheduler. KeyError: every address is taken."""
-        self.born += 1
-        taken = {p.address for p in self.pods.values()}
-        listed = self.fleet.pool(pool)
-        free = [e.address for e in listed.endpoints if e.address not in taken] if listed is not None else []
+        free = self._free(pool)
         if not free:
             raise KeyError(f"pool {pool} has no free address in the fleet")
-        name, gpus = name or f"{pool}-{template.hash}-{self.born}", self.workloads[pool].gpus
-        pod = SimPod(name, f"uid-{self.born}", pool, template, free[0], gpus, self.now)
+        pod = self._born(pool, template, free[0], name)
         if node is not None:
-            pod.node, pod.bound_at = node, self.now
-        self.pods[name] = pod
+            self._bind(pod, node, self._taken())
+        self.touch()
         return pod
 
-    def _next(self) -> datetime | None:
-        """The next moment at which something changes by itself."""
-        found = []
-        for pod in self.pods.values():
-            if pod.bound_at is not None:
-                found.append(pod.bound_at + timedelta(seconds=self.start_s))
-            if pod.deleted_at is not None:
-                found.append(pod.deleted_at + timedelta(seconds=self.end_s))
-        found += [n.failed_at + timedelta(seconds=self.toleration_s) for n in self.nodes.values() if n.failed_at]
-        return min((at for at in found if at > self.now), default=None)
+    def end(self, pod: SimPod) -> None:
+        """It is on its way out."""
+        if pod.deleted_at is None:
+            pod.deleted_at = self.now
+            self._moved = True
+
+    def restart(self, pod: SimPod) -> None:
+        """Its process ended, and its supervisor starts it again."""
+        pod.began_at, pod.restarts = self.now, pod.restarts + 1
+        self.touch()
+
+    def _born(self, pool: str, template: Template, address: str, name: str = "") -> SimPod:
+        self.born += 1
+        name, gpus = name or f"{pool}-{template.hash}-{self.born}", self.workloads[pool].gpus
+        pod = SimPod(name, f"uid-{self.born}", pool, template, address, gpus, self.now)
+        self.pods[name] = pod
+        self._moved = True
+        return pod
+
+    def _free(self, pool: str) -> list[str]:
+        listed = self.fleet.pool(pool)
+        taken = {p.address for p in self.pods.values() if p.pool == pool}
+        return [e.address for e in listed.endpoints if e.address not in taken] if listed is not None else []
 
     def _settle(self) -> None:
         """Controllers, scheduler and kubelets act until nothing is left to do at this moment."""
-        was = None
-        while was != (now := self._told()):
-            was = now
+        self.version += 1
+        self._moved = True
+        while self._moved:
+            self._moved = False
             self._act()
+        self._dirty = False
+        self._wake = min((at for at in self._coming() if at > self.now), default=None)
 
-    def _told(self) -> tuple[object, ...]:
-        return tuple((p.name, p.node, p.deleted_at) for p in self.pods.values())
+    def _coming(self) -> Iterable[datetime]:
+        end, wait = timedelta(seconds=self.end_s), timedelta(seconds=self.toleration_s)
+        for pod in self.pods.values():
+            if pod.deleted_at is not None:
+                yield pod.deleted_at + end
+            elif (at := self.ready_at(pod)) is not None:
+                yield at
+        yield from (n.failed_at + wait for n in self.nodes.values() if n.failed_at)
+        yield from (n.up_at for n in self.nodes.values() if n.up_at)
+        yield from (w.flip.next_at for w in self.workloads.values() if self._flips(w) and w.flip is not None)
 
     def _act(self) -> None:
+        for node in self.nodes.values():
+            if node.up_at is not None and node.up_at <= self.now:
+                node.up_at, node.failed, node.failed_at = None, "", None
         for pod in list(self.pods.values()):
-            node = self.nodes[pod.node] if pod.node is not None else None
+            place = self.nodes[pod.node] if pod.node is not None else None
             if pod.deleted_at is None:
-                if node is not None and node.failed_at is not None and self._past(node.failed_at, self.toleration_s):
-                    pod.deleted_at = self.now
+                lost = place is not None and place.failed_at is not None and not self.still
+                if lost and place is not None and self._past(place.failed_at, self.toleration_s):
+                    self.end(pod)
             # On a dead node nobody confirms an end.
-            elif node is None or (not node.failed and self._past(pod.deleted_at, self.end_s)):
+            elif place is None or (not place.failed and self._past(pod.deleted_at, self.end_s)):
                 del self.pods[pod.name]
+                self._moved = True
+        if self.still:
+            return
+        pools: dict[str, list[SimPod]] = {name: [] for name in self.workloads}
+        for pod in self.pods.values():
+            if pod.deleted_at is None and not pod.check:
+                pools[pod.pool].append(pod)
         for workload in self.workloads.values():
-            self._reconcile(workload)
-        for pod in sorted(self.pods.values(), key=lambda p: p.created_at):
-            if pod.node is None and pod.deleted_at is None and (place := self._place(pod.gpus)) is not None:
-                pod.node, pod.bound_at = place, self.now
+            self._flip(workload, pools[workload.pool])
+            self._reconcile(workload, pools[workload.pool])
+        self._schedule()
 
-    def _past(self, since: datetime, seconds: float) -> bool:
-        return since + timedelta(seconds=seconds) <= self.now
+    def _past(self, since: datetime | None, seconds: float) -> bool:
+        return since is not None and since + timedelta(seconds=seconds) <= self.now
 
-    def _place(self, gpus: int) -> str | None:
-        """Where the scheduler puts it: the emptiest node that takes it."""
-        fits = [
-            n for n in self.nodes.values() if not n.cordoned and not n.failed and n.gpus - self.used(n.name) >= gpus
-        ]
-        return min((n.name for n in fits), key=lambda name: (self.used(name), name), default=None)
+    def _schedule(self) -> None:
+        """Puts each replica that waits on the emptiest node that takes it, the oldest first."""
+        waiting = [p for p in self.pods.values() if p.node is None and p.deleted_at is None]
+        if not waiting:
+            return
+        taken = self._taken()
+        for pod in sorted(waiting, key=lambda p: p.created_at):
+            open_ = [
+                (len(taken[n.name]), n.name)
+                for n in self.nodes.values()
+                if not n.cordoned and not n.failed and n.gpus - len(taken[n.name]) >= pod.gpus
+            ]
+            if open_:
+                self._bind(pod, min(open_)[1], taken)
 
-    def _reconcile(self, workload: SimWorkload) -> None:
-        if not workload.paused or workload.rolled is None:
-            workload.rolled = workload.present
-        target, pods = workload.rolled, self.live(workload.pool)
-        old = [p for p in pods if p.template != target and not workload.paused]
-        fresh = [p for p in pods if p not in old]
-        while len(fresh) < workload.desired and len(pods) < workload.desired + bool(old):
-            try:
-                fresh.append(self.bear(workload.pool, target))
-            except KeyError:
+    def _taken(self) -> dict[str, set[int]]:
+        """Indices of the GPUs that are held, by node."""
+        taken: dict[str, set[int]] = {name: set() for name in self.nodes}
+        for pod in self.pods.values():
+            if pod.node is not None:
+                taken[pod.node].update(pod.gpus_at)
+        return taken
+
+    def _bind(self, pod: SimPod, node: str, taken: dict[str, set[int]]) -> None:
+        free = (i for i in range(self.nodes[node].gpus) if i not in taken[node])
+        pod.node, pod.began_at = node, self.now
+        pod.gpus_at = tuple(i for i, _ in zip(free, range(pod.gpus), strict=False))
+        taken[node].update(pod.gpus_at)
+        self._moved = True
+
+    def _flips(self, work: SimWorkload) -> bool:
+        return work.flip is not None and work.flip.template == work.present and not work.paused and not self.still
+
+    def _flip(self, work: SimWorkload, pods: list[SimPod]) -> None:
+        """One replica after another runs the new template, at the pace of whoever rolls it out."""
+        while self._flips(work) and work.flip is not None and work.flip.next_at <= self.now:
+            old = [p for p in pods if p.template != work.flip.template]
+            if not old:
+                work.flip = None
                 break
-            pods = self.live(workload.pool)
-        serving = sum(self.ready(p) for p in pods)
+            min(old, key=lambda p: (p.created_at, p.name)).template = work.flip.template
+            work.flip.next_at += timedelta(seconds=work.flip.every_s)
+            self._moved = True
+        if work.flip is not None and work.flip.template != work.present:
+            work.flip = None  # somebody has taken it back
+
+    def _reconcile(self, work: SimWorkload, pods: list[SimPod]) -> None:
+        if not work.paused or work.rolled is None:
+            work.rolled = work.present
+        target = work.rolled
+        rolls = not work.paused and work.flip is None
+        old = [p for p in pods if p.template != target] if rolls else []
+        fresh = len(pods) - len(old)
+        most = work.desired + (work.surge if old else 0)
+        free = self._free(work.pool) if fresh < work.desired and len(pods) < most else []
+        room = self.quota_left() if free else None
+        while free and fresh < work.desired and len(pods) < most and (room is None or room >= work.gpus):
+            pods.append(self._born(work.pool, target, free.pop(0)))
+            fresh += 1
+            room = room - work.gpus if room is not None else None
+        ready = {p.name for p in pods if self.ready(p)}
+        serving, left, gone = len(ready), len(pods), {p.name for p in old}
+        if not old and left <= work.desired:
+            return
         # Those that do not serve first, then the old, then the youngest.
-        for pod in sorted(pods, key=lambda p: (self.ready(p), p not in old, -p.created_at.timestamp(), p.name)):
-            surplus = len(self.live(workload.pool)) > workload.desired
-            spare = not self.ready(pod) or serving > workload.desired
-            if (pod in old and (spare or (surplus and serving > workload.desired))) or (not old and surplus):
-                pod.deleted_at = self.now
-                serving -= self.ready(pod)
-
-    def state(self) -> ClusterState:
-        """In the words of levers and gates."""
-        return ClusterState(
-            nodes={n.name: self._node(n) for n in self.nodes.values()},
-            pods={p.name: self._pod(p) for p in self.pods.values() if not p.check},
-            workloads={w.pool: self._workload(w) for w in self.workloads.values()},
-        )
-
-    def _node(self, node: SimNode) -> NodeState:
-        return NodeState(
-            name=node.name,
-            ready=not node.failed,
-            cordoned=node.cordoned,
-            gpus=node.gpus,
-            gpus_used=self.used(node.name),
-            boot_id=node.boot_id,
-            reason=node.failed,
-        )
-
-    def _pod(self, pod: SimPod) -> PodState:
-        waits = pod.node is None
-        return PodState(
-            name=pod.name,
-            uid=pod.uid,
-            pool=pod.pool,
-            node=pod.node,
-            ready=self.ready(pod),
-            deleting=pod.deleted_at is not None,
-            address=None if waits else pod.address,
-            created_at=pod.created_at,
-            template=pod.template.hash,
-            waiting=f"Unschedulable: 0/{len(self.nodes)} nodes are available: Insufficient nvidia.com/gpu"
-            if waits
-            else "",
-            unschedulable=waits,
-        )
-
-    def _workload(self, work: SimWorkload) -> WorkloadState:
-        pods = self.live(work.pool)
-        return WorkloadState(
-            pool=work.pool,
-            desired=work.desired,
-            ready=sum(self.ready(p) for p in pods),
-            updated=sum(p.template == work.present for p in pods),
-            available=sum(self.ready(p) for p in pods),
-            observed=True,
-            paused=work.paused,
-            template=work.present.hash,
-            revisions=tuple(
-                Revision(template=t.hash, number=i, created_at=at, image=t.image)
-                for i, (t, at) in enumerate(work.revisions, start=1)
-            ),
-            gpus_per_replica=work.gpus,
-            image=work.present.image,
-            autoscaler=work.pool if work.autoscaler_max is not None else "",
-            autoscaler_max=work.autoscaler_max,
-            frozen=work.frozen,
-            max_unavailable=0,
-            disruptions_allowed=self.allowed(work.pool),
-        )
+        for pod in sorted(pods, key=lambda p: (p.name in ready, p.name not in gone, -p.created_at.timestamp(), p.name)):
+            spare = pod.name not in ready or serving > work.desired - work.unavailable
+            if (pod.name in gone and spare) or (not old and left > work.desired):
+                self.end(pod)
+                pods.remove(pod)
+                left -= 1
+                serving -= pod.name in ready

@@ -1,0 +1,19 @@
+"""Chance that is the same each time: drawn from a seed and from what it is for, not from how often it was asked before."""
+
+from __future__ import annotations
+
+import zlib
+
+
+def uniform(seed: int, *parts: object) -> float:
+    """A number from 0 to 1 for exactly these parts."""
+    return zlib.crc32("|".join(map(str, (seed, *parts))).encode()) / 0xFFFFFFFF
+
+
+def noisy(value: float, noise: float, seed: int, *parts: object) -> float:
+    """The value with relative noise of about this standard deviation, at most three of them. Nothing stays nothing."""
+    if noise <= 0 or value == 0:
+        return value
+    # The sum of twelve uniform numbers less six is close to a normal one; three, stretched, are close enough here.
+    drawn = 2 * (sum(uniform(seed, n, *parts) for n in range(3)) - 1.5)
+    return value * (1 + noise * max(-3.0, min(3.0, drawn)))
