@@ -74,6 +74,7 @@ class Detectors:
         """Those that look for themselves: well for a minute, resolved; unwell for a minute after that, firing again."""
         now = self._clock()
         for raised in (r for r in self._raised if r.alert.resolves == "clear"):
+            # None, when it sees nothing: that is no news of either kind.
             if self._site.well(raised.target) is not raised.firing:
                 raised.other_since = None
                 continue

@@ -11,7 +11,10 @@ from runbooks.policy import Placement, Policy
 
 
 def moved(incident: Incident, starts: datetime) -> Incident:
-    """The same incident from another moment on; every time in it is written out, whatever clock it was told by."""
+    """The same incident from another moment on; every time in it is written out, whatever clock it was told by.
+
+    What nothing has ended by its end is mended by people then, so that what stands can be restored and cases close.
+    """
 
     def moment(at: Any) -> Any:
         if not isinstance(at, str) or at in ("clear", "never"):
@@ -21,13 +24,19 @@ def moved(incident: Incident, starts: datetime) -> Incident:
     def each(one: Any, *fields: str) -> Any:
         return one.model_copy(update={f: moment(getattr(one, f)) for f in fields})
 
+    def fault(one: Any) -> Any:
+        kept = each(one, "at", "ends")
+        if one.fault == "by_hand" or one.ends is not None:
+            return kept
+        return kept.model_copy(update={"ends": (starts + timedelta(seconds=incident.lasts)).isoformat()})
+
     line, shift = incident.timeline, starts - incident.starts
     return incident.model_copy(
         update={
             "starts": starts,
             "timeline": line.model_copy(
                 update={
-                    "faults": tuple(each(f, "at", "ends") for f in line.faults),
+                    "faults": tuple(fault(f) for f in line.faults),
                     "alerts": tuple(each(a, "at", "began", "measured", "resolves") for a in line.alerts),
                     "people": tuple(each(p, "at") for p in line.people),
                 }

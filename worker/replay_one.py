@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from activities.adapters.simulated import SimulatedSite
-
 from runbooks.incident import Incident
 from runbooks.library import Library, load_library
 from runbooks.policy import Policy
@@ -21,7 +20,7 @@ from worker.replay_curves import curves
 from worker.replay_moved import moved, observing, policy_at
 from worker.replay_naive import HandClock, Naive
 from worker.replay_play import Play, Played
-from worker.replay_result import Harm, Refused, Row, Run, failed_expectations
+from worker.replay_result import Harm, Refused, Row, Run, failed_expectations, harms
 from worker.replay_stage import Stage
 from worker.replay_story import Story, refused
 from worker.replay_violations import violations
@@ -47,11 +46,11 @@ async def replay_one(stage: Stage, incident: Incident, options: Options) -> Row:
     policy = policy_at(here, observing(options.policy) if options.baseline == "observe" else options.policy)
     if options.baseline == "naive":
         return await _naive(incident, here, policy, library, began)
-    site = SimulatedSite(here, stage.clock)
+    site = SimulatedSite(here, stage.clock, minimum=policy.min_answering)
     with tempfile.TemporaryDirectory(prefix="interlock-replay-", dir=_folder()) as folder:
         played = await Play(stage, here, site, policy, library, Path(folder)).run()
     lasted = (played.ended - played.starts).total_seconds()
-    alone = nothing(here, lasted)
+    alone = nothing(here, lasted, policy)
     turned_down, main = refused(played), main_case(played.records)
     run = _run(here, played, main, turned_down, site, alone, policy)
     story = Story(here, played, turned_down)
@@ -59,7 +58,8 @@ async def replay_one(stage: Stage, incident: Incident, options: Options) -> Row:
         incident,
         run,
         began,
-        mode=main.mode or None if main is not None else None,
+        mode=(main.mode or None) if main is not None else None,
+        failed=tuple(harms(run.harm, run.nothing_failed)) if options.baseline else None,
         detail={
             **_told(incident, site, alone, lasted),
             "policy": policy.ref,
@@ -72,10 +72,10 @@ async def replay_one(stage: Stage, incident: Incident, options: Options) -> Row:
     )
 
 
-def nothing(incident: Incident, lasted: float) -> SimulatedSite:
+def nothing(incident: Incident, lasted: float, policy: Policy) -> SimulatedSite:
     """The same site, and nobody does anything but what the file itself has people and automation do."""
     clock = HandClock(incident.starts)
-    site = SimulatedSite(incident, clock)
+    site = SimulatedSite(incident, clock, minimum=policy.min_answering)
     clock.now += timedelta(seconds=lasted)
     site.advance(clock.now)
     return site
@@ -115,11 +115,11 @@ def _run(
 
 async def _naive(incident: Incident, here: Incident, policy: Policy, library: Library, began: float) -> Row:
     clock = HandClock(here.starts)
-    site = SimulatedSite(here, clock)
+    site = SimulatedSite(here, clock, minimum=policy.min_answering)
     naive = Naive(here, site, policy, library, clock)
     await naive.run()
     lasted = (clock() - here.starts).total_seconds()
-    alone = nothing(here, lasted)
+    alone = nothing(here, lasted, policy)
     run = Run(
         failure_class=naive.classes[0] if naive.classes else None,
         done=tuple((d.lever, d.target) for d in naive.did),
@@ -136,7 +136,9 @@ async def _naive(incident: Incident, here: Incident, policy: Policy, library: Li
         for d in naive.did
         if (at := (d.at - here.starts).total_seconds()) >= 0
     ]
-    return _row(incident, run, began, detail={**_told(incident, site, alone, lasted), "bars": bars, "rows": []})
+    failed = tuple(harms(run.harm, run.nothing_failed))
+    detail = {**_told(incident, site, alone, lasted), "bars": bars, "rows": []}
+    return _row(incident, run, began, detail=detail, failed=failed)
 
 
 def lost(incident: Incident, why: str) -> Row:

@@ -88,6 +88,7 @@ class Play:
             traffic=self._site.traffic,
             metrics=self._site.metrics,
             prober=self._site.prober,
+            watched=self._site.watched,
             notify=self._site.notify,
             journal=journal,
             guard=guard,

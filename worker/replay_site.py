@@ -11,14 +11,19 @@ from runbooks.fleet import Fleet
 
 
 class Site(Protocol):
-    """A fleet behind all ports, whose time is the clock that it was given."""
+    """A fleet behind all ports, whose time is the clock that it was given. `watched`: what is asked before an act."""
 
     fleet: Fleet
     traffic: Traffic
     cluster: Cluster
     metrics: Metrics
     prober: Prober
-    notify: Notify
+    watched: Prober
+
+    @property
+    def notify(self) -> Notify:
+        """People."""
+        ...
 
     def node(self, name: str) -> Actuator:
         """The hands of one node."""
@@ -28,6 +33,6 @@ class Site(Protocol):
         """Whatever happens by itself until then."""
         ...
 
-    def well(self, target: Target) -> bool:
-        """Whether a detector that looks at this target now would find nothing wrong."""
+    def well(self, target: Target) -> bool | None:
+        """Whether a detector that looks at this target now finds nothing wrong. None: it sees nothing."""
         ...
