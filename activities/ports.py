@@ -165,3 +165,12 @@ class Journal(Protocol):
     async def told(self, case: str) -> list[str]:
         """Every such word of a case, the first one first."""
         ...
+
+    async def remember(self, domain: str, number: int, memory: str) -> int:
+        """Keeps what the Guard of a domain must not forget, as JSON, unless one of this number or a higher one is kept: the
+        last write of a Guard that was terminated may come late. The number that is kept; `number`: this one is."""
+        ...
+
+    async def remembered(self, domain: str) -> tuple[int, str] | None:
+        """What was kept last, and its number; None: nothing ever."""
+        ...

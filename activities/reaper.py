@@ -15,7 +15,7 @@ from activities.ports import Journal, Notify
 from runbooks.base import Model
 from runbooks.change import Receipt
 from runbooks.detection import Target
-from runbooks.guard import Recovered
+from runbooks.guard_memory import Memory, Recovered, Remember
 from runbooks.standing import counted, merged
 
 
@@ -56,7 +56,18 @@ class ReaperActivities:
         """What stands in the domain by the journal: a Guard that lost its state must not think that nothing does."""
         with port_failures():
             found = [r for d in self._domains for r in await self._journal.standing(d)]
-            return counted_all([r for r in found if domain in (r.domain, *r.domains)])
+            kept = await self._journal.remembered(domain)
+        stands = counted_all([r for r in found if domain in (r.domain, *r.domains)])
+        if kept is None:
+            return stands
+        # A memory that cannot be read fails here, again and again, and no permit is given meanwhile: it may hold a halt.
+        return stands.model_copy(update={"number": kept[0], "memory": Memory.model_validate_json(kept[1])})
+
+    @activity.defn(name="remember_domain")
+    async def remember(self, what: Remember) -> int:
+        """Written down for the Guard that comes after a terminated one. The number that is kept, see `Journal.remember`."""
+        with port_failures():
+            return await self._journal.remember(what.memory.domain, what.number, what.memory.model_dump_json())
 
     @activity.defn(name="describe_holder")
     async def describe(self, req: ReapRequest) -> Holder:

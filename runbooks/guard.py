@@ -15,7 +15,8 @@ from runbooks.detection import Target, TargetKind
 from runbooks.facts import GuardView, StandingReceipt
 from runbooks.guard_asking import Asker, Asking
 from runbooks.guard_book import KEEP_ACTS, Act, Book, over_budget
-from runbooks.guard_words import AcquireRequest, Announce, Answer, Lock, News, Recovered, Release, Ticket
+from runbooks.guard_memory import Memory, Recovered, latest
+from runbooks.guard_words import AcquireRequest, Announce, Answer, Lock, News, Release, Ticket
 from runbooks.policy import DomainPolicy
 
 __all__ = ["AcquireRequest", "Announce", "Answer", "GuardState", "News", "Recovered", "Release", "Ticket"]
@@ -81,6 +82,25 @@ class GuardState(BaseModel):
             self.standing.setdefault(standing.receipt_id, standing)
         self.owners = {**found.owners, **self.owners}
         self.targets = {**found.targets, **self.targets}
+        if found.memory is not None:
+            self._recall(found.memory)
+
+    def memory(self) -> Memory:
+        """What the next Guard of this domain must know if this one is terminated."""
+        return Memory.model_validate({name: getattr(self, name) for name in Memory.model_fields})
+
+    def _recall(self, memory: Memory) -> None:
+        """Takes over what the Guard before this one knew. Called before the first question is answered; a halt may have come
+        in already, and stands beside the old one."""
+        for name in ("epoch", "lock", "current", "book", "limits", "ineffective_s", "dirty", "nonces"):
+            setattr(self, name, getattr(memory, name))
+        self.last_change_at = latest(self.last_change_at, memory.last_change_at)
+        self.stopped_at = latest(self.stopped_at, memory.stopped_at)
+        self.resumed_at = latest(self.resumed_at, memory.resumed_at)
+        self.halts += memory.halts
+        if memory.halted is not None:
+            self.halted = memory.halted if self.halted is None else f"{memory.halted}; {self.halted}"[-600:]
+            self.halted_since = memory.halted_since
 
     def acquire(self, req: AcquireRequest, now: datetime) -> Answer:
         """Answers at once and remembers the answer under the request's key."""

@@ -115,11 +115,3 @@ class Ticket(Model):
     run_id: str
     priority: int
     at: Time
-
-
-class Recovered(Model):
-    """What stands in a domain by the journal's word: what a Guard without a state starts from."""
-
-    standing: tuple[StandingReceipt, ...]
-    owners: dict[str, str]
-    targets: dict[str, Target]

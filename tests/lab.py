@@ -32,6 +32,7 @@ from activities.errors import Refused
 from runbooks.claims import Action
 from runbooks.detection import Detection, Target, guard_id, summary_of
 from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
+from runbooks.guard_memory import Memory
 from runbooks.library import Library, load_library
 from runbooks.people import Ordered
 from runbooks.policy import ClassPolicy, LeverPolicy, Policy, Timing
@@ -253,9 +254,16 @@ class Lab:
                 await take_back(traffic, receipt)
             await journal.settle(receipt.id, "undone", "tidied after a failed test")
         journal.dispose()
-        # A new Guard begins from the journal, in which nothing stands now.
-        with contextlib.suppress(RPCError):
-            await self.client.get_workflow_handle(guard_id(CLUSTER)).terminate("tidied after a failed test")
+        await self.forget()
+
+    async def forget(self, domain: str = CLUSTER) -> None:
+        """The domain's next Guard remembers nothing, whatever this one still has under way. Only tests want that."""
+        with contextlib.suppress(RPCError):  # there is none
+            await self.client.get_workflow_handle(guard_id(domain)).terminate("end of the test")
+        journal = SqlJournal(self.journal_url)
+        kept = await journal.remembered(domain)
+        await journal.remember(domain, (kept[0] if kept else 0) + 1000, Memory(domain=domain).model_dump_json())
+        journal.dispose()
 
     async def status(self, handle: WorkflowHandle[Any, Any]) -> dict[str, Any]:
         """The case's own word."""

@@ -165,6 +165,7 @@ def activities_over(
         attest.judge_orders,
         attest.check_order,
         reaper.recover,
+        reaper.remember,
         reaper.describe,
         reaper.reap,
     ]

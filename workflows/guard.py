@@ -19,10 +19,11 @@ from runbooks.base import Model, Seconds
 from runbooks.claims import SignedClaim
 from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Announce, Answer, GuardState, News, Release
+from runbooks.guard_memory import Remember
 from runbooks.people import OrderAttestRequest, OrderClaimRequest, Ordered
 from workflows.guard_page import guard_page
 from workflows.loose import NOTHING, opened
-from workflows.retries import LOOK, PURE, QUICK
+from workflows.retries import KEEP, LOOK, PURE, QUICK
 
 CONTINUE_AFTER = 500
 """Requests and signals handled in one run before it continues as new: far from the server's 2,000 updates."""
@@ -36,6 +37,7 @@ class GuardStart(Model):
 
     domain: str
     state: GuardState | None = None
+    number: int = Field(default=0, description="Of the memory that is kept in the journal.")
     look_every_s: Seconds = Field(default=20.0, description="How often the holder of the lock is looked at.")
 
 
@@ -57,6 +59,9 @@ class Guard:
         self._shown = ""
         self._early: list[Early] = []
         self._answers: list[Answer | None] = []
+        self._kept = ""
+        self._unkept = self._ready  # whether the run before this one could write it down is not known here: once more
+        self._number = start.number
 
     @workflow.run
     async def run(self, start: GuardStart) -> None:
@@ -66,6 +71,8 @@ class Guard:
                 ReaperActivities.recover, start.domain, **QUICK, summary="What stands here by the journal?"
             )
             self._state.recover(found)
+            self._kept = (found.memory or GuardState(domain=start.domain).memory()).mark
+            self._number = found.number
             if found.standing:
                 # The Guard before this one may have granted a moment ago: facts from before now are of another world.
                 self._state.last_change_at = workflow.now()
@@ -74,7 +81,7 @@ class Guard:
             self._ready = True
         due: datetime | None = None
         while True:
-            idle = self._state.lock is None and not self._state.standing
+            idle = self._state.lock is None and not self._state.standing and not self._unkept
             due = None if idle else due or workflow.now() + timedelta(seconds=start.look_every_s)
             left = None if due is None else max(due - workflow.now(), timedelta(0))
             self._armed = due is not None
@@ -90,12 +97,18 @@ class Guard:
             if self._bell > self._heard:
                 await self._hear_orders()
             await self._tell()
+            await self._keep()
             self._show()
             # A doorbell is answered from this run's history: the next run has another.
             quiet = not self._outbox and self._bell == self._heard
             if self._handled >= CONTINUE_AFTER and quiet and workflow.all_handlers_finished():
                 workflow.continue_as_new(
-                    GuardStart(domain=start.domain, state=self._state, look_every_s=start.look_every_s)
+                    GuardStart(
+                        domain=start.domain,
+                        state=self._state,
+                        number=self._number,
+                        look_every_s=start.look_every_s,
+                    )
                 )
 
     def _busy(self) -> bool:
@@ -127,6 +140,33 @@ class Guard:
                 workflow.logger.info("case %s is gone: %s", to, gone)
                 if news.kind == "granted":
                     self._state.give_up(to)
+
+    async def _keep(self) -> None:
+        """Writes down what the next Guard must know if this one is terminated: a halt, above all. News goes out first."""
+        memory = self._state.memory()
+        if memory.mark == self._kept:
+            return
+        # A full book is large, and each write of it stays in the history of this run.
+        self._handled += 1 + len(memory.book.acts) // 10
+        try:
+            # Not a local one: an answer that a case waits for would wait for the disk.
+            kept = await workflow.execute_activity_method(
+                ReaperActivities.remember,
+                Remember(number=self._number + 1, memory=memory),
+                **KEEP,
+                summary="Written down for a Guard that comes after this one",
+            )
+        except ActivityError as error:
+            # The journal is away. Acts are not kept from: each is written down there before it is done, or not done.
+            workflow.logger.error("the Guard's memory could not be written down: %s", error.cause or error)
+            self._unkept = True
+            return
+        self._unkept = (
+            kept != self._number + 1
+        )  # another Guard's last word came between: once more, with a higher number
+        self._kept = self._kept if self._unkept else memory.mark
+        self._look = self._look or self._unkept
+        self._number = kept
 
     async def _look_after(self) -> None:
         """A lock never ends by clock alone: only when its holder is found closed."""
@@ -201,8 +241,9 @@ class Guard:
             answer = self._state.announce(what, now)
         else:
             answer = self._state.acquire(what, now)
-        # An idle Guard waits without a clock: from a permit on there is a holder to look after.
-        self._look = self._look or bool(self._state.news) or (answer is not None and answer.kind == "permit")
+        # An idle Guard waits without a clock: from a permit on there is a holder to look after. And what changed is kept.
+        permit = answer is not None and answer.kind == "permit"
+        self._look = self._look or bool(self._state.news) or permit or isinstance(what, Release)
         return answer
 
     @workflow.update(description="A case that may not act yet says that its target is sick: {Announce}.")
@@ -219,6 +260,8 @@ class Guard:
     async def order(self, claim: SignedClaim) -> Ordered:
         """What became of it. Nothing changes before the person's rights are judged."""
         self._handled += 1
+        # The halt that it ends may still have to be read from the journal.
+        await workflow.wait_condition(lambda: self._ready)
         before = (self._state.halts, self._state.book.breaker_since)
         try:
             judged = await workflow.execute_local_activity_method(
@@ -264,6 +307,7 @@ class Guard:
         order = order if isinstance(order, dict) else {"reason": str(order)[:200]}
         why = f"halted by {order.get('who', 'somebody')}: {order.get('reason', 'no reason given')}"[:300]
         self._state.halt(why, workflow.now())
+        self._look = True
         if self._state.lock is not None:
             self._outbox.append((self._state.lock.workflow_id, self._news("halted")))
         self._outbox += [(t.workflow_id, self._news("halted")) for t in self._state.queue]

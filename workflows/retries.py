@@ -70,6 +70,12 @@ LOOK = Local(
     retry_policy=RetryPolicy(initial_interval=_s(0.5), maximum_interval=_s(10)),
 )
 """The Guard's look after its holders, made again at the next look: nothing else of the Guard may wait for it."""
+KEEP = Local(
+    start_to_close_timeout=_s(5),
+    schedule_to_close_timeout=_s(15),
+    retry_policy=RetryPolicy(initial_interval=_s(0.5), maximum_interval=_s(5)),
+)
+"""What a Guard writes down beside its work: tried for a moment, and again at its next look."""
 ACT = Acting(
     start_to_close_timeout=_s(15),
     retry_policy=RetryPolicy(maximum_attempts=6, initial_interval=_s(0.3), maximum_interval=_s(5)),

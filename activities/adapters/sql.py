@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Insert, Select, Update, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
-from activities.adapters.sql_tables import cases, metadata, receipts, told
+from activities.adapters.sql_tables import cases, guards, metadata, receipts, told
 from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt
 from runbooks.redact import redacted
@@ -170,6 +170,23 @@ class SqlJournal:
     async def told(self, case: str) -> list[str]:
         """What was said that people did in a case, as JSON, the first word first."""
         return await self._texts(select(told.c.did).where(told.c.case_id == case).order_by(told.c.seq))
+
+    async def remember(self, domain: str, number: int, memory: str) -> int:
+        """Keeps a Guard's memory, a JSON text, if none of this number or a higher one is kept. The number that is kept."""
+        row = {"number": number, "written_at": datetime.now(UTC).isoformat(), "memory": memory}
+        newer = update(guards).where((guards.c.domain == domain) & (guards.c.number < number)).values(row)
+        if await self._update(newer) or await self._insert(insert(guards).values(row | {"domain": domain})):
+            return number
+        kept = await self.remembered(domain)
+        if kept is None:
+            raise Retryable(f"what the Guard of {domain} knew is gone from the journal: it is written down again")
+        # The same again after a commit of unknown outcome is this one; of two with one number the first stays.
+        return number if kept == (number, memory) else max(kept[0], number + 1)
+
+    async def remembered(self, domain: str) -> tuple[int, str] | None:
+        """The number and text of the memory that was kept last, or None."""
+        rows = await self._rows(select(guards.c.number, guards.c.memory).where(guards.c.domain == domain))
+        return (rows[0].number, rows[0].memory) if rows else None
 
     async def _rows(self, query: Select[Any]) -> list[Any]:
         return await self._run(lambda connection: list(connection.execute(query)))

@@ -42,3 +42,12 @@ told = Table(
     Column("told_at", String(40), nullable=False),
     Column("did", Text, nullable=False),
 )
+
+guards = Table(
+    "guards",  # what the Guard of a domain must know after it was terminated: runbooks/guard_memory.py
+    metadata,
+    Column("domain", String(255), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("written_at", String(40), nullable=False),
+    Column("memory", Text, nullable=False),
+)

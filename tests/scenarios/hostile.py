@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 import uuid
@@ -17,14 +16,13 @@ from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
-from temporalio.service import RPCError
 
 from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.sql import SqlJournal
 from activities.ports import Told
 from runbooks.change import Change, Permit
 from runbooks.claims import SignedClaim, sign
-from runbooks.detection import Detection, guard_id
+from runbooks.detection import Detection
 from runbooks.people import Attested
 from runbooks.policy import ClassPolicy, Policy
 from tests import histories
@@ -178,8 +176,7 @@ async def ended(lab: labs.Lab) -> AsyncIterator[list[Handle]]:
 
 async def clean(lab: labs.Lab, *workflow_ids: str) -> None:
     """As an operator would: what stands is put back, its receipts are settled, and the Guard starts without memory."""
-    with contextlib.suppress(RPCError):
-        await lab.client.get_workflow_handle(guard_id(labs.CLUSTER)).terminate("end of the test")
+    await lab.forget()
     journal = SqlJournal(lab.journal_url)
     try:
         # What people own counts until somebody settles it, as `interlock settle` does.

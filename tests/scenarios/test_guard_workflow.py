@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -201,6 +202,78 @@ async def test_a_guard_that_is_terminated_under_a_case_costs_neither_the_case_no
         await lab.resolve(detection)
         assert (await handle.result())["outcome"] == "restored"
         assert engine.address in await lab.rotation("chat-a")
+
+
+async def test_a_guard_that_is_terminated_is_still_halted_when_it_comes_back(lab: labs.Lab) -> None:
+    """A click that was meant for a case must not let every lever go: the next Guard knows the halt, and only a person ends it."""
+    async with labs.running_worker(lab.parts()):
+        await start_guard(lab)
+        await guard(lab).signal("halt", {"who": "ana", "reason": "a look"})
+        await written(lab, "halted")
+        await guard(lab).terminate("a hostile test")
+        await start_again(lab)
+        await shows(lab, "halted", "halted by ana: a look")
+        answer: Answer = await guard(lab).execute_update("acquire", question(1, purpose="act"), result_type=Answer)
+        assert answer.kind == "halted"
+        assert (await lab.order("resume")).accepted
+        assert (await view(lab))["halted"] is None
+        await lab.forget()
+
+
+async def test_a_guard_that_is_terminated_knows_its_holder_its_budget_and_what_was_tried(lab: labs.Lab) -> None:
+    """Nobody else gets the domain while a case verifies, and an attempt is not free again."""
+    async with labs.running_worker(lab.parts()):
+        await start_guard(lab, look_every_s=60)
+        asked = question(1, purpose="act")
+        first: Answer = await guard(lab).execute_update("acquire", asked, result_type=Answer)
+        assert first.kind == "permit"
+        await written(lab, "lock")
+        await guard(lab).terminate("a hostile test")
+        await start_again(lab)
+        await shows(lab, "holder", asked.workflow_id)
+        shown = await view(lab)
+        assert shown["acts_last_hour"] == 1
+        assert list(shown["attempts"]) == ["isolate_endpoint|lab/service/x|engine.hang"]
+        other = question(1, purpose="act", case="remediate:lab/y#1", workflow_id="remediate:lab/y")
+        queued: Answer = await guard(lab).execute_update("acquire", other, result_type=Answer)
+        assert queued.kind == "queued"
+        assert first.permit is not None
+        again: Answer = await guard(lab).execute_update(
+            "acquire", question(2, purpose="act", facts_oldest_at=datetime.now(UTC)), result_type=Answer
+        )
+        assert again.permit is not None
+        assert again.permit.epoch > first.permit.epoch, "an epoch is never given twice"
+        await lab.forget()
+
+
+async def start_again(lab: labs.Lab) -> None:
+    """As the next question of any case would."""
+    await lab.client.start_workflow(
+        "Guard", {"domain": labs.CLUSTER, "look_every_s": 60}, id=guard_id(labs.CLUSTER), task_queue=lab.task_queue
+    )
+
+
+async def shows(lab: labs.Lab, field: str, value: str) -> None:
+    """The Guard comes to say so."""
+
+    async def so() -> bool:
+        return bool((await view(lab))[field] == value)
+
+    await labs.until(so, f"{field} is {value}")
+
+
+async def written(lab: labs.Lab, field: str) -> None:
+    """What the Guard knows is in the journal."""
+    journal = SqlJournal(lab.journal_url)
+
+    async def there() -> bool:
+        kept = await journal.remembered(labs.CLUSTER)
+        return kept is not None and json.loads(kept[1])[field] is not None
+
+    try:
+        await labs.until(there, f"{field} is in the journal")
+    finally:
+        journal.dispose()
 
 
 async def reset(lab: labs.Lab, handle: Handle, event_id: int) -> Handle:

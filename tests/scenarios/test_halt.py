@@ -290,7 +290,7 @@ async def test_a_resume_that_nobody_vouches_for_changes_nothing_and_its_answer_i
         await labs.until(answered, "the answer is on the page")
         assert "HALTED" in await shown(guard(lab))
         assert (await view(lab))["halted"]
-        await guard(lab).terminate("end of the test")
+        await lab.forget()
 
 
 @pytest.mark.timeout(300)

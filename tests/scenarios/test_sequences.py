@@ -193,8 +193,7 @@ async def clusters_of(
             yield cases, cluster, {p.name: p.cluster for p in fleet.pools}
         finally:
             for domain in fleet.domains():
-                with contextlib.suppress(RPCError):
-                    await lab.client.get_workflow_handle(guard_id(domain)).terminate("end of the test")
+                await lab.forget(domain)
 
 
 def lost(lab: labs.Lab, pool: str, homes: dict[str, str]) -> Detection:
@@ -462,7 +461,7 @@ async def test_when_prometheus_dies_after_ten_isolations_nothing_more_is_done_an
                 try:
                     await _ten(lab, metrics, cases, dead)
                 finally:
-                    await lab.client.get_workflow_handle(guard_id("ten")).terminate("end of the test")
+                    await lab.forget("ten")
     finally:
         envoy.kill()
         envoy.wait(10)
