@@ -76,9 +76,10 @@ def outdated(result: CheckResult) -> bool:
 
 
 def momentary(result: CheckResult) -> bool:
-    """A denial for want of room, or of a plan that fits: load at this moment, which may be another in five seconds."""
+    """A denial of this moment alone: of what is not known now, or for want of room or of a plan that fits, which load may
+    make another in five seconds. One slow look at the engines gives all of these together."""
     denied = [g for g in result.verdict.gates if g.outcome == "deny"]
-    return bool(denied) and all(g.gate in ("G3", "G8") and not g.lasting for g in denied)
+    return bool(denied) and all(g.unknown or (g.gate in ("G3", "G8") and not g.lasting) for g in denied)
 
 
 def enough(result: CheckResult) -> bool:
@@ -190,7 +191,7 @@ class StepRun:
         if outcome == "deny" and observe and [g.gate for g in result.verdict.gates if g.outcome == "deny"] == ["G13"]:
             return self._observed(result)  # two hundred of them would else page two hundred times about nothing done
         if outcome == "deny":
-            passing = result.verdict.may_pass or momentary(result)
+            passing = momentary(result)
             # A Guard that cannot be asked is not this target's matter: sixty cases that gave up at once would page sixty times.
             patience = math.inf if result.facts.guard.state == "unknown" else self._patience()
             if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), patience):
@@ -514,7 +515,7 @@ class StepRun:
                 return await self._undone(
                     None, before, bad
                 )  # somebody has put it back already, or nothing of it can be
-            if result is not None and result.verdict.outcome == "deny" and not result.verdict.may_pass:
+            if result is not None and result.verdict.outcome == "deny" and not momentary(result):
                 break
             await workflow.sleep(1, summary="Undo is tried again")
         return await self._keep(

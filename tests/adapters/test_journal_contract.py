@@ -327,3 +327,18 @@ def test_the_tables_are_valid_for_postgresql() -> None:
     """Nothing in them is SQLite's own."""
     for table in metadata.sorted_tables:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+async def test_what_a_guard_must_not_forget_is_kept_and_a_late_word_of_an_old_guard_does_not_replace_it(
+    journal: SqlJournal,
+) -> None:
+    """Numbers rise. The same again is the same; another text under a number that is taken is not kept."""
+    assert await journal.remembered("c1") is None
+    assert await journal.remember("c1", 3, '{"halted": "by ana"}') == 3
+    assert await journal.remember("c1", 3, '{"halted": "by ana"}') == 3
+    assert await journal.remember("c1", 2, '{"halted": null}') == 3
+    assert await journal.remember("c1", 3, '{"halted": null}') == 4, "the caller must see that it is not his"
+    assert await journal.remembered("c1") == (3, '{"halted": "by ana"}')
+    assert await journal.remember("c1", 4, '{"halted": null}') == 4
+    assert await journal.remembered("c1") == (4, '{"halted": null}')
+    assert await journal.remembered("c2") is None

@@ -127,6 +127,7 @@ async def worked(address: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     queue = "real-guards"
     done: list[Callable[..., Any]] = [
         reaper.recover,
+        reaper.remember,
         reaper.describe,
         reaper.reap,
         attest.judge_orders,
@@ -299,7 +300,9 @@ async def test_a_halt_holds_while_no_worker_answers_and_a_resume_does_not_count_
     reaper = ReaperActivities(client, journal, LogNotify(tmp_path / "pages.jsonl"), (domain,))
     # Another key: the update that nobody answered may still arrive, and must not end what this test looks at.
     attest = AttestActivities(client, GROUPS, b"z" * 32, approvers=("sre-oncall",))
-    async with Worker(client, task_queue=queue, activities=[reaper.recover, attest.judge_orders, attest.check_order]):
+    async with Worker(
+        client, task_queue=queue, activities=[reaper.recover, reaper.remember, attest.judge_orders, attest.check_order]
+    ):
 
         async def halted() -> bool:
             return (await deaf.view()).halted == "halted by ana: storm"

@@ -1,0 +1,131 @@
+"""What the next Guard knows when somebody terminated the one before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runbooks.guard import GuardState, Recovered
+from runbooks.guard_memory import Memory, latest
+from tests.runbooks.guard_lab import NOW, ask, back, later
+
+
+def after(guard: GuardState, fresh: GuardState | None = None) -> GuardState:
+    """The next Guard of the domain, by way of the journal's text."""
+    kept = Memory.model_validate_json(guard.memory().model_dump_json())
+    found = fresh or GuardState(domain="lab")
+    found.recover(Recovered(standing=(), owners={}, targets={}, memory=kept))
+    return found
+
+
+def full() -> GuardState:
+    """One that knows something of everything."""
+    guard = GuardState(domain="lab", epoch=3)
+    guard.acquire(ask("w0"), NOW)
+    guard.release(back("w0", applied=True, at=later(1), ineffective=ask("w0").remedy, bad="it got worse"))
+    guard.acquire(ask("w1", attempt=2, facts_oldest_at=later(5), ineffective_s=60.0), later(5))
+    guard.acquire(ask("w2"), later(6))
+    guard.nonces = ["n1"]
+    guard.dirty = "w9 closed"
+    guard.halt("by ana", later(7))
+    guard.resume(later(8))
+    guard.halt("by ben", later(9))
+    return guard
+
+
+def test_everything_but_the_queue_and_the_answers_comes_back() -> None:
+    """Field by field: a new field of the Guard must be kept, or said here to be one that cases bring again."""
+    guard = full()
+    found = after(guard)
+    brought_again = {"queue", "answers", "asking", "stopped", "news"}
+    by_receipts = {"standing", "owners", "targets"}
+    assert set(GuardState.model_fields) - set(Memory.model_fields) == brought_again | by_receipts
+    for name in Memory.model_fields:
+        assert getattr(found, name) == getattr(guard, name), name
+    assert found.queue == []
+    assert found.answers == {}
+    assert found.memory().mark == guard.memory().mark
+
+
+def test_a_halted_domain_stays_halted_and_the_breaker_stays_open() -> None:
+    """No permit for an act; undo still goes."""
+    guard = full()
+    guard.book.breaker, guard.book.breaker_since = "tripped", later(9)
+    found = after(guard)
+    assert found.halted == "by ben"
+    assert found.halted_since == later(9)
+    assert found.acquire(ask("w5"), later(10)).kind == "halted"
+    found.resume(later(11))
+    assert found.acquire(ask("w5", attempt=2), later(12)).why == "tripped"
+
+
+def test_a_halt_that_came_before_the_journal_was_read_stands_beside_the_old_one() -> None:
+    """A signal is heard at once, whatever the Guard still has to read."""
+    young = GuardState(domain="lab")
+    young.halt("by eva", later(20))
+    found = after(full(), young)
+    assert found.halted == "by ben; by eva"
+    assert found.halted_since == later(9)
+    assert found.stopped_at == later(20)
+    assert found.halts == 3
+    one = GuardState(domain="lab")
+    one.halt("by eva", later(20))
+    kept = after(GuardState(domain="lab", halts=4, stopped_at=later(30)), one)
+    assert (kept.halted, kept.halted_since, kept.stopped_at, kept.halts) == ("by eva", later(20), later(30), 5)
+
+
+def test_a_long_reason_keeps_its_end() -> None:
+    """Two old halts of three hundred letters, and a new one: the newest is what a person must read."""
+    old = GuardState(domain="lab", halted="a" * 600, halted_since=NOW)
+    young = GuardState(domain="lab")
+    young.halt("by eva", later(1))
+    found = after(old, young)
+    assert found.halted is not None
+    assert found.halted.endswith("a; by eva")
+    assert len(found.halted) == 600
+
+
+def test_whoever_verifies_keeps_the_domain_and_attempts_and_budgets_count_on() -> None:
+    """The lock goes on to be looked after; a remedy that did not help is not free again."""
+    guard = GuardState(domain="lab")
+    assert guard.acquire(ask("w1"), NOW).kind == "permit"
+    found = after(guard)
+    assert found.acquire(ask("w2"), later(1)).why == "the domain is held by w1"
+    again = found.acquire(ask("w1", facts_oldest_at=later(2)), later(2))
+    assert again.permit is not None
+    assert again.permit.epoch == 2
+    found.release(back("w1", applied=True, at=later(3), ineffective=ask("w1").remedy))
+    third = after(found)
+    refused = third.acquire(ask("w4", target=ask("w1").target, facts_oldest_at=later(60)), later(60))
+    assert refused.kind == "refused"
+    assert "did not help" in refused.why
+    assert third.view(later(60)).acts_last_hour == 2
+
+
+def test_no_verdict_rests_on_facts_from_before_the_change_that_the_old_guard_knew() -> None:
+    """Nor on those from before levers were free again."""
+    found = after(GuardState(domain="lab", last_change_at=later(5), resumed_at=later(9)))
+    assert "before levers were free" in found.acquire(ask("w1", facts_oldest_at=later(9)), later(10)).why
+    known = GuardState(domain="lab", last_change_at=later(30), resumed_at=later(40), stopped_at=later(50))
+    kept = after(GuardState(domain="lab", last_change_at=later(5)), known)
+    assert (kept.last_change_at, kept.resumed_at, kept.stopped_at) == (later(30), later(40), later(50))
+
+
+def test_the_same_memory_has_the_same_mark_and_every_change_of_it_another() -> None:
+    """What is written is not written again, and what changed is."""
+    guard = full()
+    assert guard.memory().mark == full().memory().mark
+    changed: dict[str, Any] = {
+        "epoch": 9, "lock": None, "current": None, "last_change_at": later(99), "halted": None, "halts": 9,
+        "halted_since": None, "stopped_at": None, "resumed_at": None, "dirty": None, "nonces": [], "ineffective_s": {},
+    }  # fmt: skip
+    for name, value in changed.items():
+        other = full()
+        setattr(other, name, value)
+        assert other.memory().mark != guard.memory().mark, name
+
+
+def test_the_latest_of_nothing_is_nothing() -> None:
+    """And of one is that one."""
+    assert latest(None, None) is None
+    assert latest(None, NOW) == NOW
+    assert latest(later(1), NOW) == later(1)
