@@ -242,8 +242,8 @@ class Guard:
         else:
             answer = self._state.acquire(what, now)
         # An idle Guard waits without a clock: from a permit on there is a holder to look after. And what changed is kept.
-        permit = answer is not None and answer.kind == "permit"
-        self._look = self._look or bool(self._state.news) or permit or isinstance(what, Release)
+        counted = answer is not None and answer.kind in ("permit", "shadow")
+        self._look = self._look or bool(self._state.news) or counted or isinstance(what, Release)
         return answer
 
     @workflow.update(description="A case that may not act yet says that its target is sick: {Announce}.")
@@ -370,6 +370,7 @@ class Guard:
         await workflow.wait_condition(lambda: self._ready)
         gone = self._state.standing_of(receipt_id)
         self._state.release(Release(case="", workflow_id="", applied=True, removed=gone, at=workflow.now()))
+        self._look = True
 
     @workflow.query(description="Lock, queue, standing receipts, counters, halt.")
     def view(self) -> GuardView:

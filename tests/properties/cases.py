@@ -156,7 +156,7 @@ class Site:
             activities=[
                 triage.diagnose, safety.check, acts.apply, acts.read_back, sampling.verify, sampling.watch,
                 sampling.rejoin, book.tell, book.close, book.forward, book.hand_over, attest.attest, attest.check_claim,
-                attest.judge_orders, attest.check_order, reaper.recover, reaper.describe, reaper.reap,
+                attest.judge_orders, attest.check_order, reaper.recover, reaper.remember, reaper.describe, reaper.reap,
             ],
         )  # fmt: skip
 

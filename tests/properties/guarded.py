@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,11 +28,12 @@ from runbooks.claims import SignedClaim, sign
 from runbooks.detection import Target, guard_id
 from runbooks.facts import GuardView, StandingReceipt
 from runbooks.guard import AcquireRequest, Announce, Answer, Release
+from runbooks.guard_memory import Memory
 from runbooks.people import Ordered
 from runbooks.policy import DomainPolicy
 from tests import lab as labs
 from tests.properties.actor import Actor
-from tests.properties.oracle import Oracle, Stands
+from tests.properties.oracle import HOUR, Oracle, Stands
 from tests.properties.stage import Stage
 
 QUEUE = "properties"
@@ -99,7 +100,14 @@ class Shop:
             client,
             task_queue=QUEUE,
             workflows=[Actor],
-            activities=[attest.judge_orders, attest.check_order, reaper.recover, reaper.describe, reaper.reap],
+            activities=[
+                attest.judge_orders,
+                attest.check_order,
+                reaper.recover,
+                reaper.remember,
+                reaper.describe,
+                reaper.reap,
+            ],
         )
 
 
@@ -482,11 +490,13 @@ class Domain:
         self.cases[who.name] = new
 
     async def lose_guard(self) -> None:
-        """Terminated. What only it knew is gone; the journal and the actuator still know what stands, and how high."""
+        """Terminated. The journal and the actuator still know what stands, how high, and what the Guard must not forget: its
+        queue and its answers are gone, and cases ask again."""
+        await labs.until(self._written_down, "what the Guard knows is in the journal")
         await self.guard.terminate("a hostile test")
         low = await self.stage.now()
         old = self.oracle
-        self.oracle = Oracle(self.limits, self.settle_s, seen=old.seen)
+        self.oracle = replace(old, queue=[], answers={}, askers={}, one_fault=False, standing={})
         for case in self.cases.values():
             if case.receipts:
                 self.oracle.standing[case.rid] = Stands(case.workflow, case.target)
@@ -494,12 +504,21 @@ class Domain:
             if stands.owner.startswith("people:"):
                 self.oracle.standing.setdefault(rid, stands)
                 self.oracle.standing[rid].owner = stands.owner.removeprefix("people:")
-        for case in self.cases.values():
-            case.permit = None
-        self.nonces.clear()
         await self._start_guard()
         if self.oracle.standing:
             await self._moved(low)
+
+    async def _written_down(self) -> bool:
+        view: GuardView = await self.guard.query("view", result_type=GuardView)
+        kept = await self.shop.journal.remembered(self.name)
+        memory = Memory.model_validate_json(kept[1]) if kept is not None else Memory(domain=self.name)
+        since = await self.stage.now() - HOUR
+        return (
+            memory.halted, memory.book.breaker, memory.lock and memory.lock.workflow_id, memory.last_change_at,
+            memory.resumed_at, len(memory.book.real(since)), memory.dirty,
+        ) == (
+            view.halted, view.breaker, view.holder, view.last_change_at, view.resumed_at, view.acts_last_hour, view.dirty,
+        )  # fmt: skip
 
     async def reset_guard(self, back: int) -> None:
         """The UI's Reset, to one of its workflow tasks; what came in since is applied again."""
