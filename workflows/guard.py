@@ -62,10 +62,13 @@ class Guard:
         self._kept = ""
         self._unkept = self._ready  # whether the run before this one could write it down is not known here: once more
         self._number = start.number
+        self._changed = self._keeps = False
 
     @workflow.run
     async def run(self, start: GuardStart) -> None:
         """Grants, tells, looks after the holder, and continues as new when it has handled enough."""
+        # A run that began before there was this goes on without it; its next run has it.
+        self._keeps = workflow.patched("guard-remembers")
         if not self._ready:
             found = await workflow.execute_activity_method(
                 ReaperActivities.recover, start.domain, **QUICK, summary="What stands here by the journal?"
@@ -120,6 +123,7 @@ class Guard:
             or unwatched
             or bool(self._outbox)
             or self._look
+            or (self._changed and self._keeps)
             or self._bell > self._heard
             or (self._handled >= CONTINUE_AFTER and workflow.all_handlers_finished())
         )
@@ -144,7 +148,8 @@ class Guard:
     async def _keep(self) -> None:
         """Writes down what the next Guard must know if this one is terminated: a halt, above all. News goes out first."""
         memory = self._state.memory()
-        if memory.mark == self._kept:
+        self._changed = False
+        if memory.mark == self._kept or not self._keeps:
             return
         # A full book is large, and each write of it stays in the history of this run.
         self._handled += 1 + len(memory.book.acts) // 10
@@ -165,7 +170,7 @@ class Guard:
             kept != self._number + 1
         )  # another Guard's last word came between: once more, with a higher number
         self._kept = self._kept if self._unkept else memory.mark
-        self._look = self._look or self._unkept
+        self._changed = self._unkept
         self._number = kept
 
     async def _look_after(self) -> None:
@@ -242,8 +247,8 @@ class Guard:
         else:
             answer = self._state.acquire(what, now)
         # An idle Guard waits without a clock: from a permit on there is a holder to look after. And what changed is kept.
-        counted = answer is not None and answer.kind in ("permit", "shadow")
-        self._look = self._look or bool(self._state.news) or counted or isinstance(what, Release)
+        self._look = self._look or bool(self._state.news) or (answer is not None and answer.kind == "permit")
+        self._changed = True
         return answer
 
     @workflow.update(description="A case that may not act yet says that its target is sick: {Announce}.")
@@ -307,7 +312,7 @@ class Guard:
         order = order if isinstance(order, dict) else {"reason": str(order)[:200]}
         why = f"halted by {order.get('who', 'somebody')}: {order.get('reason', 'no reason given')}"[:300]
         self._state.halt(why, workflow.now())
-        self._look = True
+        self._changed = True
         if self._state.lock is not None:
             self._outbox.append((self._state.lock.workflow_id, self._news("halted")))
         self._outbox += [(t.workflow_id, self._news("halted")) for t in self._state.queue]
@@ -370,7 +375,7 @@ class Guard:
         await workflow.wait_condition(lambda: self._ready)
         gone = self._state.standing_of(receipt_id)
         self._state.release(Release(case="", workflow_id="", applied=True, removed=gone, at=workflow.now()))
-        self._look = True
+        self._changed = True
 
     @workflow.query(description="Lock, queue, standing receipts, counters, halt.")
     def view(self) -> GuardView:
