@@ -54,6 +54,8 @@ def replay(
         typer.echo(json.dumps([row.as_json() for row in rows], ensure_ascii=False, indent=1))
     else:
         console = Console()
+        if not console.is_terminal:
+            console.width = 190  # a log has room; folded at 80 columns nobody reads it
         console.print(table(rows))
         console.print(said(rows, took), highlight=False)
     if any(row.expectations_failed for row in rows):
