@@ -45,6 +45,13 @@ CHOSEN = {
     "test_an_alert_of_another_time_is_denied_by_g1_and_paged": "alert-of-another-time",
     "test_a_fault_that_returns_after_restore_is_mitigated_again_until_attempts_are_used_up_then_told": "attempts-used-up",
     "test_a_step_in_two_domains_gives_the_first_back_while_another_holds_the_second": "two-domains",
+    "test_more_than_policy_lets_be_out_is_not_taken_out": "denied-blast",
+    "test_a_sibling_that_gives_no_token_for_a_moment_keeps_an_isolate_waiting_and_does_not_end_it": "denied-minimum",
+    "test_what_cannot_be_taken_back_waits_for_a_named_person_though_its_class_is_unattended": "irreversible-expired",
+    "test_a_lever_that_works_through_what_is_sick_is_not_moved": "denied-control",
+    "test_requests_of_a_pool_that_declares_no_residency_go_nowhere_else_by_this_policy": "denied-placement",
+    "test_a_target_that_falls_sick_while_the_faults_of_its_domain_are_one_is_not_mended_alone": "denied-correlated",
+    "test_while_changes_are_frozen_no_version_is_rolled_out": "denied-freeze",
 }
 """Test → the name of its first case."""
 GUARDS = {
