@@ -20,9 +20,10 @@ from runbooks.detection import TargetKind, node_queue
 from runbooks.explained import explained
 from runbooks.facts import Approval, Facts, GuardView, Known, PoolState, Settings, Unknown
 from runbooks.fleet import Dependency, Fleet
+from runbooks.gates.dependencies import could_load
 from runbooks.gates.headroom import reserved
 from runbooks.gates.question import Question, allowed_by_people
-from runbooks.levers import ClusterStep, IncreaseCapacity, NodeStep, Page, is_change
+from runbooks.levers import ClusterStep, NodeStep, Page, is_change
 from runbooks.plan import CheckRequest, CheckResult, GateVerdict, Verdict
 from runbooks.planning import plan_change, plan_restore
 from runbooks.policy import Policy
@@ -241,10 +242,8 @@ class SafetyActivities:
         return route.error_budget if route is not None else ""
 
     def _leans_on(self, req: CheckRequest) -> list[Dependency]:
-        """What more replicas of the step's pool would load."""
-        step = req.step.step
-        pool = self._fleet.pool(step.pool) if isinstance(step, IncreaseCapacity) else None
-        names = pool.workload.depends_on if pool is not None and pool.workload is not None else ()
+        """What the step would load beside its pools."""
+        names = could_load(req.step.step, self._fleet) if req.purpose == "act" else ()
         return [d for d in self._fleet.dependencies if d.name in names]
 
     async def _own(self, req: CheckRequest) -> Settings:

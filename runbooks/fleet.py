@@ -31,6 +31,11 @@ class Dependency(Model):
 
     name: Name
     headroom: str = Field(min_length=1, description="PromQL of one number: how many more replicas it can take.")
+    serves: bool = Field(
+        default=False,
+        description="True: load that is moved to a pool leans on it as well, not only replicas that start: a database that "
+        "every request asks, or the Kubernetes API of a cluster whose pools scale with their load. Counted in replicas' worth.",
+    )
 
 
 class Node(Model):

@@ -55,8 +55,11 @@ def weights_of(route: RouteSpec, pools: dict[str, PoolSpec]) -> dict[str, int]:
 def fleet_of(incident: Incident) -> Fleet:
     """What is declared to Interlock: routes, pools with their workloads, nodes, dependencies and controls."""
     spec = incident.fleet
-    apis = tuple(Dependency(name=api_of(c.name), headroom=headroom_query(api_of(c.name))) for c in spec.clusters)
-    named = tuple(Dependency(name=d.name, headroom=headroom_query(d.name)) for d in spec.dependencies)
+    apis = tuple(
+        Dependency(name=api_of(c.name), headroom=headroom_query(api_of(c.name)), serves=_grows_with_load(c, spec))
+        for c in spec.clusters
+    )
+    named = tuple(Dependency(name=d.name, headroom=headroom_query(d.name), serves=d.serves) for d in spec.dependencies)
     return Fleet(
         routes=tuple(_route(r) for r in spec.routes),
         pools=tuple(_pool(p) for p in spec.pools),
@@ -64,6 +67,12 @@ def fleet_of(incident: Incident) -> Fleet:
         dependencies=(*named, *apis),
         controls=tuple(control for c in spec.clusters for control in _controls(c)),
     )
+
+
+def _grows_with_load(cluster: ClusterSpec, spec: FleetSpec) -> bool:
+    """More traffic is more load on the cluster's API: by each request, or since its pools scale themselves."""
+    scales = any(p.autoscaler_max is not None for p in spec.pools if p.cluster == cluster.name)
+    return scales or cluster.api.per_request > 0
 
 
 def node_names(cluster: ClusterSpec) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from runbooks.cluster import ClusterState, NodeState, PodState, Revision, Worklo
 from runbooks.detection import Detection, Target, TargetKind
 from runbooks.facts import ControlNow, Facts, FaultNow, GuardView, Known, PoolState, Settings
 from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload, outside
+from runbooks.gates.dependencies import could_load
 from runbooks.gates.question import Question
 from runbooks.increments import plan_change
 from runbooks.levers import ClusterStep, NodeStep, Page, ResetGpu, RolloutHotfix, is_change
@@ -159,7 +160,7 @@ class World:
         verify = self.step.verify.criteria if self.step.verify is not None else ()
         pool = self.fleet.pool(self.target.service or str(getattr(step, "pool", "")))
         route = self.fleet.route_of(pool.name) if pool is not None else None
-        wanted = pool.workload.depends_on if pool is not None and pool.workload is not None else ()
+        wanted = could_load(step, self.fleet)
         budget = is_change(step) and route is not None and route.error_budget
         return Facts(
             now=at,

@@ -8,9 +8,9 @@ from datetime import datetime
 from runbooks.change import Change
 from runbooks.detection import Target
 from runbooks.facts import Facts, GuardView, Known, Unknown
+from runbooks.gates.dependencies import dependencies
 from runbooks.gates.question import Question, pool_of, say, unknown
 from runbooks.gates.replicas import answering, going, no_fewer
-from runbooks.levers import IncreaseCapacity
 from runbooks.plan import GateVerdict
 
 RESERVED_FOR_S = 30.0
@@ -66,7 +66,7 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
     ]
     if isinstance(f.guard, Unknown):
         found.append(unknown(q, "G3", "the headroom that is promised already", f.guard))
-    found.append(_dependencies(q, f, notes))
+    found.append(dependencies(q, f, notes))
     promised = reserved(f.guard.value, q.workflow_id, f.now) if isinstance(f.guard, Known) else {}
     for pool, more in (q.change.blast.reserved_tps | _coming_back(q, f)).items():
         found.append(_room_for(q, f, pool, more + promised.get(pool, 0.0), notes))
@@ -119,24 +119,4 @@ def _room_for(q: Question, f: Facts, pool: str, extra: float, notes: list[str]) 
         why = f"{pool} would carry {state.load_tps + extra:.0f} tokens/s; {limit:.0f} is its limit"
         return say("G3", "deny", why)
     notes.append(f"{pool} would carry {state.load_tps + extra:.0f} of {limit:.0f} tokens/s")
-    return None
-
-
-def _dependencies(q: Question, f: Facts, notes: list[str]) -> GateVerdict | None:
-    """What more replicas lean on has room for them: restarts failed through a full pool in oai-2024-06-04."""
-    step = q.step.step
-    pool = q.fleet.pool(step.pool) if isinstance(step, IncreaseCapacity) else None
-    wanted = pool.workload.depends_on if pool is not None and pool.workload is not None else ()
-    if not wanted or q.purpose != "act" or not isinstance(step, IncreaseCapacity):
-        return None
-    if not isinstance(f.dependencies, Known):
-        fact = f.dependencies or Unknown(why="it was not measured")
-        return unknown(q, "G3", f"the headroom of {', '.join(wanted)}", fact)
-    for name in wanted:
-        room = f.dependencies.value.get(name)
-        if room is None:
-            return unknown(q, "G3", f"the headroom of {name}", Unknown(why="it was not measured"))
-        if room < step.at_once:
-            return say("G3", "deny", f"{name} has room for {room:g} more replica(s), and {step.at_once} are wanted")
-        notes.append(f"{name} has room for {room:g} more")
     return None

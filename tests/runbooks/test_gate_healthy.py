@@ -130,7 +130,8 @@ G5 = [
     (short("receiving pool pool-b is itself below its minimum"), question(change=change(**MOVE)), b(1)),
     # Whatever the next look says: not even all of them would be enough.
     (no("1 of 2 endpoints of pool-a would answer; 2 is the minimum"), question(policy=policy(min_answering_count=2)), a(1, 2)),
-    (no("0 of 2 endpoints of pool-a would answer; 2 is the minimum"), question(step=CANARY, policy=policy(min_answering_count=2)), a(1, 2)),
+    (no("0 of 2 endpoints of pool-a would answer; 2 is the minimum"),
+     question(step=CANARY, policy=policy(min_answering_count=2)), a(1, 2)),
     (no("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(),
      pools(a=pool("pool-a", 1).model_copy(update={"in_rotation": 2}))),
     (short("1 of 4 endpoints of pool-a would answer; 2 is the minimum"), question(),
