@@ -37,6 +37,26 @@ class Harm(BaseModel):
     violations: tuple[str, ...] = ()
 
 
+class People(BaseModel):
+    """How often people were asked in the replay, and what came of it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    asked: float
+    approved: float
+    rejected: float
+    expired: float
+    waited_s: float
+
+
+class Detail(BaseModel):
+    """What else a row may tell."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    people: People | None = None
+
+
 class Replayed(BaseModel):
     """One row of `interlock replay --json`. More keys than these may be there; these must."""
 
@@ -53,6 +73,7 @@ class Replayed(BaseModel):
     harm: Harm
     expectations_failed: tuple[str, ...]
     mode: Mode | None = None
+    detail: Detail = Detail()
 
 
 def row_of_incident(incident: Incident | None, replayed: Replayed | None, groups: Mapping[str, str]) -> Row:
@@ -128,7 +149,8 @@ def _by(replayed: Replayed) -> By | None:
     if replayed.outcome == "self_resolved":
         return "itself"
     if replayed.ttm_s is not None and replayed.levers:
-        return "interlock"
+        people = replayed.detail.people
+        return "interlock" if people is None else "approved" if people.approved else "alone"
     return "people" if replayed.outcome in ("paged", "observed", "adopted", "aborted") else None
 
 

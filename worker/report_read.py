@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from activities.adapters.sql import SqlJournal
 from runbooks.did import Did
-from runbooks.incident import Incident
-from runbooks.loader import load
 from runbooks.record import CaseRecord
 from runbooks.report_case import counts, row_of_case
 from runbooks.report_incident import Replayed, row_of_incident
 from runbooks.report_rows import Row
 from runbooks.taxonomy import Taxonomy
 from worker.errors import OperatorError
+from worker.replay_files import incidents_in
 
 
 class Found(NamedTuple):
@@ -64,14 +63,14 @@ async def from_journal(journal: SqlJournal, groups: Mapping[str, str], since: da
 
 def from_files(paths: Sequence[Path], groups: Mapping[str, str], since: datetime | None) -> Found:
     """A row for each incident, whether its file, its replay or both are given. BadInput, CatalogError: a file is wrong."""
-    incidents: dict[str, Incident] = {}
+    told = [path for path in paths if path.suffix == ".json"]
+    incidents = {i.incident: i for i in incidents_in([path for path in paths if path not in told])}
     replayed: dict[str, Replayed] = {}
-    for path in _files(paths):
-        if path.suffix == ".json":
-            _once(replayed, ((r.incident, r) for r in _replay(path)), path)
-        else:
-            one = load(path, Incident)
-            _once(incidents, [(one.incident, one)], path)
+    for path in told:
+        for one in _replay(path):
+            if one.incident in replayed:
+                raise BadInput(f"{path}: the incident {one.incident} was replayed before; give one replay of each")
+            replayed[one.incident] = one
     rows, early = [], 0
     for name in dict.fromkeys([*incidents, *replayed]):
         incident = incidents.get(name)
@@ -80,28 +79,6 @@ def from_files(paths: Sequence[Path], groups: Mapping[str, str], since: datetime
             continue
         rows.append(row_of_incident(incident, replayed.get(name), groups))
     return Found(rows, {"started before --since": early} if early else {})
-
-
-def _files(paths: Sequence[Path]) -> Iterable[Path]:
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml"))
-            if not inside:
-                raise BadInput(f"{path}: there is no incident file in it; they end in .yaml")
-            yield from inside
-        elif path.suffix in (".yaml", ".yml", ".json"):
-            yield path
-        else:
-            raise BadInput(
-                f"{path}: give incident files (.yaml), folders of them, or what `interlock replay --json` printed (.json)"
-            )
-
-
-def _once(into: dict[str, Any], found: Iterable[tuple[str, Any]], path: Path) -> None:
-    for name, value in found:
-        if name in into:
-            raise BadInput(f"{path}: the incident {name} was given before; give each once")
-        into[name] = value
 
 
 def _replay(path: Path) -> list[Replayed]:

@@ -80,6 +80,13 @@ def test_an_alert_about_nothing_but_a_blind_detector_is_a_false_alarm() -> None:
     assert row(incident()).false_alarm is False
 
 
+@pytest.mark.parametrize(("approved", "by"), [(0, "alone"), (1, "approved")])
+def test_a_replay_that_tells_of_people_tells_whether_it_needed_them(approved: int, by: str) -> None:
+    people = {"asked": approved, "approved": approved, "rejected": 0, "expired": 0, "waited_s": 300.0 * approved}
+
+    assert row(incident(), replayed(detail={"people": people, "bars": []})).by == by
+
+
 @pytest.mark.parametrize("key", ["class", "harm", "ttm_s", "refused", "expectations_failed"])
 def test_a_row_of_a_replay_without_one_of_its_keys_is_refused(key: str) -> None:
     """A missing key is not an empty one."""

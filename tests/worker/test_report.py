@@ -162,10 +162,11 @@ def test_files_alone_leave_what_only_a_replay_can_tell_unknown(files: Path) -> N
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["{0}/nothing.yaml"], "nothing.yaml: cannot be read"),
-        (["{0}/notes.txt"], "notes.txt: give incident files (.yaml)"),
-        (["{0}/empty"], "empty: there is no incident file in it"),
-        (["{0}/incidents", "{0}/incidents/one.yaml"], "one.yaml: the incident one was given before; give each once"),
+        (["{0}/nothing.yaml"], "nothing.yaml: there is no such file"),
+        (["{0}/notes.txt"], "notes.txt:1: (whole file)"),
+        (["{0}/empty"], "empty: there is no .yaml file in this folder"),
+        (["{0}/incidents", "{0}/again.yaml"], "incident one: two files have this name"),
+        (["{0}/replay.json", "{0}/twice.json"], "twice.json: the incident one was replayed before"),
         (["{0}/broken.json"], "broken.json: it is not JSON"),
         (["{0}/object.json"], "object.json: a list of incidents is wanted"),
         (["{0}/short.json"], "short.json: row 1: outcome: field required"),
@@ -180,6 +181,8 @@ def test_bad_input_is_one_sentence_and_exit_2(files: Path, words: list[str], say
     """It names the file, and what to do."""
     (files / "empty").mkdir()
     (files / "notes.txt").write_text("x")
+    (files / "again.yaml").write_text(yaml.safe_dump(spec("one")))
+    (files / "twice.json").write_text(json.dumps([replayed("one")]))
     (files / "broken.json").write_text("[")
     (files / "object.json").write_text("{}")
     (files / "short.json").write_text(json.dumps([{k: v for k, v in replayed().items() if k != "outcome"}]))
