@@ -31,6 +31,8 @@ _ALONE = frozenset({"slow_replicas", "dead_connections", "hang", "bad_output", "
 """Causes that also come in routes without a second place to go."""
 _FULL = frozenset({"allocation_late"})
 _SIBLINGS = frozenset({"automation_runaway"})
+_CALM = frozenset({"slower"})
+"""Causes that need room below what the pools can serve: in a busy one nothing is slow without a queue."""
 _TRIES = 4
 _FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 _HOURS = {0: 2.0, 6: 1.0, 12: 2.4, 18: 3.6}
@@ -61,7 +63,7 @@ def _one(seed: int, number: int, place: Place, status: Statuses, second: str, mi
     for harder in range(_TRIES):
         draw = Draw(seed, number, place.share.cause, harder)
         scene, story = _story(draw, place, status, harder)
-        shown = show(draw, scene, story, people=place.people, statuses=status, all_rules=harder > 0)
+        shown = show(draw, scene, story, people=place.people, statuses=status, watchful=harder > 0)
         last = harder == _TRIES - 1
         if shown is not None and (last or status.wanted <= shown.statuses):
             return _made(draw, seed, number, place, scene, story, shown, second, minutes)
@@ -73,7 +75,7 @@ def _one(seed: int, number: int, place: Place, status: Statuses, second: str, mi
 def _story(draw: Draw, place: Place, status: Statuses, harder: int) -> tuple[Scene, Story]:
     cause = place.share.cause
     siblings = cause in _SIBLINGS or (draw.happens(0.75) if cause in _ALONE else draw.happens(0.9))
-    fleet = draw_fleet(draw, siblings=siblings, full=cause in _FULL)
+    fleet = draw_fleet(draw, siblings=siblings, full=cause in _FULL, calm=cause in _CALM)
     begins = float(draw.whole(120, 300))
     scene = Scene(draw, fleet, place.hotfix, harder, begins, status.both)
     story = CAUSES[cause](scene)

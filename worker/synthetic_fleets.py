@@ -62,10 +62,11 @@ class _Site:
         }
 
 
-def draw_fleet(draw: Draw, *, siblings: bool, full: bool = False) -> FleetSpec:
+def draw_fleet(draw: Draw, *, siblings: bool, full: bool = False, calm: bool = False) -> FleetSpec:
     """One fleet; its first route is the one that the incident hits, and the first pool of that route.
 
     `siblings`: that route has a pool in another cluster. `full`: no node is free anywhere.
+    `calm`: its routes take half of what there is at most.
     """
     clusters = draw.weighted({1: 2.5, 2: 4.0, 3: 2.2, 4: 1.3})
     clusters = max(2, clusters) if siblings else clusters
@@ -75,7 +76,9 @@ def draw_fleet(draw: Draw, *, siblings: bool, full: bool = False) -> FleetSpec:
     pools: list[PoolSpec] = []
     routes: list[RouteSpec] = []
     for model, at in _models(draw, places, siblings):
-        asks = _Asks(draw.between(100, 300), draw.between(300, 1200), draw.between(0.35, 0.7))
+        asks = _Asks(
+            draw.between(100, 300), draw.between(300, 1200), draw.between(0.3, 0.5) if calm else draw.between(0.35, 0.7)
+        )
         own: list[PoolSpec] = []
         for cluster, zone in at:
             kin = f"{model}-{cluster}" + ("-b" if any(p.cluster == cluster for p in own) else "")

@@ -48,14 +48,17 @@ class Monitoring:
     full: int
 
 
-def draw_monitoring(draw: Draw, statuses: tuple[int, int], *, all_rules: bool = False) -> Monitoring:
-    """`statuses`: of a time-out, of no engine. `all_rules`: nothing is absent (the site that saw nothing was drawn again)."""
+def draw_monitoring(draw: Draw, statuses: tuple[int, int], *, watchful: bool = False) -> Monitoring:
+    """`statuses`: of a time-out, of no engine. `watchful`: no rule is absent and all are sensitive (a site that saw nothing
+    was drawn before)."""
     style = draw.weighted(_STYLES)
     return Monitoring(
         scrape_s=draw.one(rates.SCRAPE_S),
-        rules=tuple(_set(draw, rule, style) for rule in RULES if not draw.happens(rates.RULE_ABSENT) or all_rules),
+        rules=tuple(
+            _set(draw, rule, style, watchful) for rule in RULES if not draw.happens(rates.RULE_ABSENT) or watchful
+        ),
         rich=draw.happens(rates.RICH_SITE),
-        probes=draw.happens(PROBES) or all_rules,
+        probes=draw.happens(PROBES) or watchful,
         nvml=draw.happens(NVML),
         marks=draw.happens(MARKS),
         skew_s=draw.between(*rates.SKEW_S) if draw.happens(rates.SKEWED_SITE) else 0.0,
@@ -65,8 +68,10 @@ def draw_monitoring(draw: Draw, statuses: tuple[int, int], *, all_rules: bool = 
     )
 
 
-def _set(draw: Draw, rule: Rule, style: int) -> Set:
+def _set(draw: Draw, rule: Rule, style: int, sensitive: bool) -> Set:
     low, high = rule.threshold
+    if sensitive:
+        low, high = ((low + 2 * high) / 3, high) if rule.below else (low, (2 * low + high) / 3)
     return Set(
         rule=rule,
         name=rule.names[style],

@@ -38,10 +38,10 @@ class Shown:
 
 
 def show(
-    draw: Draw, scene: Scene, story: Story, *, people: bool, statuses: Statuses, all_rules: bool
+    draw: Draw, scene: Scene, story: Story, *, people: bool, statuses: Statuses, watchful: bool
 ) -> Shown | None:  # fmt: skip
     """None: no rule of this site fires within the play, so that it would not be found automatically."""
-    site = draw_monitoring(draw, (statuses.timed_out, statuses.failed), all_rules=all_rules)
+    site = draw_monitoring(draw, (statuses.timed_out, statuses.failed), watchful=watchful)
     play = _Play(draw, site, scene, story)
     return play.by_people() if people else play.by_rules()
 
