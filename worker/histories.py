@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from google.protobuf.json_format import ParseError
@@ -19,9 +19,11 @@ from worker.histories_beside import ENDING, BadHistory, Beside
 from worker.histories_compare import LOCAL, Checked, compare
 from worker.histories_held import held
 from worker.histories_judge import judge_again
+from worker.histories_shape import Decision
 from worker.plugin import interlock_plugin
 
-_FAILED_AT = re.compile(r"\bid: (\d+)")
+_EVENT = re.compile(r"HistoryEvent\(id: (\d+)")
+_MESSAGE = re.compile(r'message: "(.*?)", source: ')
 
 
 def files_of(given: Iterable[Path]) -> list[Path]:
@@ -59,17 +61,27 @@ async def check(name: str, history: WorkflowHistory, beside: Beside | None = Non
     replayer = Replayer(workflows=[], plugins=[interlock_plugin(), asked.plugin()])
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     found = Checked(name, history.events, held(history.events))
+    own_queue = history.events[0].workflow_execution_started_event_attributes.task_queue.name
+    now = asked.decisions(own_queue)
     upto = len(history.events) + 1
     if result.replay_failure is not None:
-        at = _FAILED_AT.search(str(result.replay_failure))
+        text = str(result.replay_failure)
         # After it nothing is in its place any more: one line, and not one for each thing that follows.
-        upto = int(at[1]) if at else 0
-        found.differs(upto, f"the replay breaks off: {result.replay_failure}")
-    own_queue = history.events[0].workflow_execution_started_event_attributes.task_queue.name
-    compare(found, asked.decisions(own_queue), beside, upto)
+        upto = _broken_at(text, found.then, now, max((at for at, _ in asked.tasks), default=0))
+        message = _MESSAGE.search(text)
+        found.differs(upto, f"the replay breaks off: {message[1] if message else text}")
+    compare(found, now, beside, upto)
     judge_again(found, beside, upto)
     found.differences.sort(key=lambda d: d.event)
     return found
+
+
+def _broken_at(text: str, then: Sequence[Decision], now: Sequence[Decision], task: int) -> int:
+    """The event that the SDK names; else the first one of the last task, or after it, that is something else now."""
+    if named := _EVENT.search(text):
+        return int(named[1])
+    names = {d.key: d.name for d in now}
+    return next((d.event for d in then if d.event > task and names.get(d.key) != d.name), task)
 
 
 def accepted(found: Checked, beside: Beside, *, differences: bool) -> Beside:
