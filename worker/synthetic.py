@@ -1,7 +1,7 @@
 """156 incidents with the paper's shares, or any number in proportion, from a seed: always the same for the same seed and count.
 
 Faults go into the simulated fleet, and what rules of a site would have seen of it become the alerts. It shares no table with
-the classifier. `python -m worker.synthetic --seed 7 --out FOLDER` writes one file each; docs/synthetic-incidents.md explains.
+the classifier. `interlock incident generate` writes one file each; docs/synthetic-incidents.md explains.
 """
 
 from __future__ import annotations
@@ -136,9 +136,3 @@ def _answer(draw: Draw) -> Answer:
     return Answer.model_validate(
         {"decision": draw.weighted(rates.ANSWER_SHARES), "after": float(round(draw.between(*rates.ANSWER_S)))}
     )
-
-
-if __name__ == "__main__":
-    from worker.commands.incident_generate import app
-
-    app()

@@ -18,8 +18,8 @@ STALE_EVIDENCE = 0.05
 """Chance that an alert's evidence was measured long before it arrives."""
 STALE_S = (120.0, 600.0)
 SKEWED_SITE = 0.05
-"""Share of sites whose detectors' clocks are off."""
-SKEW_S = (-45.0, 45.0)
+"""Share of sites whose detectors' clocks are behind. (An incident file cannot tell of one that is ahead.)"""
+SKEW_S = (-45.0, -5.0)
 
 # --- when it arrives ---
 SCRAPE_S = (10, 15, 30)
