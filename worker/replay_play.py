@@ -27,8 +27,9 @@ from worker.replay_stage import Stage
 from worker.replay_watch import Acted, Checked, Paged, Proven
 from worker.wiring import Ports, activities_over
 
-STEP_S = 15.0
-"""How often detectors look, virtual seconds: the scrape period of a careful site."""
+STEP_S, CALM_STEP_S = 15.0, 60.0
+"""How often detectors look, virtual seconds: the scrape period of a careful site; rarely once nothing has happened for long."""
+CALM_AFTER = timedelta(minutes=5)
 GRACE = timedelta(hours=2)
 """Cases may end after the incident's own end: whoever was told lingers, what stands is restored."""
 
@@ -73,6 +74,9 @@ class Play:
         self._count = itertools.count()
         self._asked: set[str] = set()
         self._read = 0
+        self._noted, self._noted_at = 0, incident.starts
+        faults = incident.timeline.faults
+        self._turns = [incident.moment(at) for f in faults for at in (f.at, f.ends) if at is not None]
         key = secrets.token_bytes(32)
         self._people = People(stage, incident, policy, site.fleet.domains(), key)
         self._detectors = Detectors(incident, site, Deliverer(stage.client), stage.clock)
@@ -125,10 +129,20 @@ class Play:
             now, open_ = clock(), bool(self._stage.watch.open)
             if now >= end and (not open_ or now >= end + GRACE):
                 return
-            step = now + timedelta(seconds=STEP_S if open_ or self._detectors.firing else self._incident.lasts)
+            watched = open_ or self._detectors.firing
+            step = now + timedelta(seconds=self._step_s(now) if watched else self._incident.lasts)
             until = min([step, *([end] if now < end else []), *(at for at, _, _ in self._due[:1])])
             await self._stage.jump((until - now).total_seconds())
             self._site.advance(clock())
+
+    def _step_s(self, now: datetime) -> float:
+        """Often while something happens: a fault begins or ends, somebody speaks, gates are asked, something is done."""
+        watch = self._stage.watch
+        noted = len(watch.checks) + len(watch.acts) + len(watch.proofs) + len(watch.pages)
+        noted += len(self._detectors.said) + len(self._people.words) + sum(at <= now for at in self._turns)
+        if noted != self._noted:
+            self._noted, self._noted_at = noted, now
+        return STEP_S if now - self._noted_at < CALM_AFTER else CALM_STEP_S
 
     def _at(self, moment: datetime, what: Callable[[], Awaitable[None]]) -> None:
         heapq.heappush(self._due, (moment, next(self._count), what))
