@@ -11,7 +11,8 @@ from runbooks.fleet import Fleet
 
 
 class Edge:
-    """Weights, admitted tiers, rotation and the life of connections. `version` rises with each change of a rotation."""
+    """Weights, admitted tiers, rotation and the life of connections. `touched`: pools whose rotation is another since that
+    was cleared."""
 
     def __init__(self, fleet: Fleet, weights: Mapping[str, Mapping[str, int]]) -> None:
         self.weights: dict[str, dict[str, int]] = {r: dict(by) for r, by in weights.items()}
@@ -20,7 +21,7 @@ class Edge:
             p.name: {e.address: False for e in p.endpoints} for p in fleet.pools
         }
         self.connections: dict[str, int] = {p.name: 0 for p in fleet.pools}
-        self.version = 0
+        self.touched: set[str] = set()
         self._members: dict[str, str] = {}
 
     def settings(self) -> Settings:
@@ -57,7 +58,7 @@ class Edge:
             if value not in ("in", "out"):
                 raise ValueError(f'{key}: {value!r} is neither "in" nor "out"')
             self.rotation[owner][item] = value == "in"
-            self.version += 1
+            self.touched.add(owner)
             return
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ValueError(f"{key}: {value!r} is no whole number of 0 or more")
@@ -78,11 +79,11 @@ class Edge:
             if ready and self._members.get(pod.address) != pod.uid:
                 self._members[pod.address] = pod.uid
                 self.rotation[pool][pod.address] = True
-                self.version += 1
+                self.touched.add(pool)
         for address in [a for a in self.rotation[pool] if a in self._members and a not in there]:
             del self._members[address]
             self.rotation[pool][address] = False
-            self.version += 1
+            self.touched.add(pool)
 
 
 def _parts(key: str) -> tuple[str, str, str]:

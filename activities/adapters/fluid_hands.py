@@ -8,9 +8,9 @@ from typing import Any
 from activities.adapters.fluid_account import Account, Wrote
 from activities.adapters.fluid_autoscale import Autoscaler
 from activities.adapters.fluid_cause import Cause
+from activities.adapters.fluid_holds import Holds
 from activities.adapters.fluid_pool import PoolFlow
 from activities.adapters.fluid_rules import misplaced, weightless
-from activities.adapters.fluid_things import Things
 from activities.adapters.kube_keys import parse
 from runbooks.facts import Settings, Value
 from runbooks.incident import Incident
@@ -19,20 +19,20 @@ BOOT_S = 180.0
 """From the order to reboot until the node is ready."""
 
 
-class Hands(Things):
+class Hands(Holds):
     """Acts on the things. Whoever acts brings the fleet to the present first."""
 
     def __init__(self, incident: Incident, causes: Sequence[Cause[Any]]) -> None:
         super().__init__(incident)
         self.account = Account()
-        self._causes = list(causes)
+        self.causes = list(causes)
         self._scalers = {p.name: Autoscaler(p) for p in incident.fleet.pools if p.autoscaler_max is not None}
         self._wrong: set[str] = set()
 
     @property
     def active(self) -> list[Cause[Any]]:
         """Faults under way."""
-        return [c for c in self._causes if c.on]
+        return [c for c in self.causes if c.on]
 
     def hand(self, settings: Mapping[str, Value], by: str, given: bool = False) -> None:
         """Sets them past every fence. ValueError: there is no such setting, or it cannot be so. `given`: the file plays it."""

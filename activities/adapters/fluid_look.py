@@ -23,7 +23,9 @@ TAIL = 1.5
 @dataclass(frozen=True, slots=True)
 class ReplicaLook:
     """One replica. `up`: its process runs and can be reached. `answers`: it makes tokens. `wait_s`: until a request gets a
-    slot. `running` and `queue` are requests. `errors`, `refuses`, `wrong`: shares of its requests or answers."""
+    slot; `token_s`: from then until the first token of a short one; `first_s` and `latency_s`: wait included, of the route's
+    own requests. `running` and `queue` are requests. `errors`, `refuses`, `wrong`: shares of its requests or answers.
+    """
 
     address: str
     pod: str
@@ -33,6 +35,7 @@ class ReplicaLook:
     up: bool
     answers: bool
     wait_s: float
+    token_s: float
     latency_s: float
     first_s: float
     running: float
@@ -151,7 +154,6 @@ def _passes(lost: Iterable[float]) -> float:
 def _replica(flow: PoolFlow, replica: Replica, group: Group | None) -> ReplicaLook:
     """Of one that is not in rotation nobody asks anything: it would answer at once."""
     alone = flow.spec.tokens_per_second * replica.speed * min(1.0, ALONE / flow.spec.slots)
-    idle = 1 / alone
     return ReplicaLook(
         address=replica.address,
         pod=replica.pod,
@@ -161,8 +163,9 @@ def _replica(flow: PoolFlow, replica: Replica, group: Group | None) -> ReplicaLo
         up=replica.up,
         answers=replica.answers,
         wait_s=group.wait_s if group is not None else 0.0,
+        token_s=2 / alone,
         latency_s=group.latency_s if group is not None else flow.ask.tokens / alone,
-        first_s=group.first_s if group is not None else idle,
+        first_s=group.first_s if group is not None else 1 / alone,
         running=group.running if group is not None else 0.0,
         queue=max(0.0, group.queue - (group.running if replica.hung else 0.0)) if group is not None else 0.0,
         kv_used=group.kv_used if group is not None else 0.0,

@@ -15,8 +15,8 @@ COLD_COSTS = 0.3
 """Extra work of a request that meets a wholly cold prefix cache."""
 ALONE = 4.0
 """A request that runs alone gets so many times the tokens/s that it has when all slots are busy."""
-PREFILL = 8.0
-"""Prompt tokens that are read in the time of one generated token, all slots busy."""
+PREFILL = 64.0
+"""Prompt tokens that are read in the time in which a request that runs alone gets one generated token."""
 THRASHES = 0.5
 """How much of its rate an engine loses when it is asked for twice the cache that it has."""
 SHARP = 8
@@ -96,6 +96,11 @@ class PoolFlow:
             if group.of.hung:
                 self._dropped += group.queue * group.count
                 group.queue = 0.0
+
+    @property
+    def answering(self) -> int:
+        """Replicas in rotation that make tokens."""
+        return sum(g.count for g in self.groups if g.of.answers)
 
     @property
     def queue(self) -> float:
@@ -182,7 +187,7 @@ class PoolFlow:
         moved = abs(queue - group.queue)
         group.queue, group.running, group.wait_s, group.good = queue, running, wait, good
         group.latency_s, group.capacity_s = min(wait + latency, ask.deadline), capacity
-        group.first_s = min(wait + ask.prompt / (PREFILL * alone) + 1 / alone, ask.deadline)
+        group.first_s = min(wait + (1 + ask.prompt / PREFILL) / alone, ask.deadline)
         group.kv_used = min(1.0, running / fits)
         group.tokens_s = done / dt * ask.tokens
         return moved > 0.02 * (queue + 0.5)

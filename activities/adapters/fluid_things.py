@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
-from activities.adapters.fluid_cause import Cause
 from activities.adapters.fluid_edge import Edge
 from activities.adapters.simulated_cluster import SimSpec, SimulatedCluster
 from activities.adapters.simulated_things import SimNode, SimPod, SimWorkload
@@ -17,7 +15,7 @@ from runbooks.incident_site import fleet_of, node_names, weights_of
 TOLERATION_S = 300.0
 """Until replicas of a node that is not ready are replaced: the default of Kubernetes."""
 DRAIN_S = 5.0
-"""Until a replica that is deleted is gone."""
+"""Until a replica that is deleted is gone; not longer than a replica takes to come up."""
 ROLLS = 0.25
 """Share of a pool's replicas that a rollout takes down at once: the default of a Deployment."""
 FLAG = "FLAG"
@@ -44,9 +42,6 @@ class Things:
         self._order = {p.name: {a: i for i, a in enumerate(p.addresses)} for p in incident.fleet.pools}
         self._pods: dict[str, list[SimPod]] = {p.name: [] for p in incident.fleet.pools}
         self._counts: dict[str, tuple[int, int]] = {}
-        self._failing: dict[str, dict[int, str]] = {}
-        self._holds: dict[str, dict[int, datetime]] = {}
-        self._stalls: dict[tuple[str, str], _Owner] = {}
 
     def _cluster(self, name: str) -> SimulatedCluster:
         spec = next(c for c in self.incident.fleet.clusters if c.name == name)
@@ -58,7 +53,7 @@ class Things:
             {p.name: _workload(p) for p in pools},
             clock=lambda: self.moment(self.t),
             moves=lambda: self.moment(self.t),
-            end_s=DRAIN_S,
+            end_s=min(DRAIN_S, *(p.cold_start for p in pools)),
             agents=True,
             quota_gpus=spec.quota_gpus,
             toleration_s=TOLERATION_S,
@@ -70,8 +65,6 @@ class Things:
     def moment(self, t: float) -> datetime:
         """The moment so many seconds after the start."""
         return self.incident.starts + timedelta(seconds=t)
-
-    # --- what stands there -----------------------------------------------------------------------------------------
 
     def cluster_of(self, pool: str) -> str:
         """The cluster of a pool."""
@@ -147,108 +140,6 @@ class Things:
             placed = sum(1 for p in pods if p.node is not None)
             self._counts[pool] = (sum(ready), placed - sum(ready))
             self.edge.joined(pool, zip(pods, ready, strict=True))
-
-    # --- what faults do --------------------------------------------------------------------------------------------
-
-    def crash(self, pod: SimPod) -> None:
-        """Its process ends and is started again."""
-        self.worlds[self._where[pod.pool]].restart(pod)
-
-    def fail_node(self, node: str, cause: Cause[Any], why: str) -> None:
-        """It is not ready while this cause holds."""
-        self._failing.setdefault(node, {})[id(cause)] = why
-        self._judge(node)
-
-    def heal_node(self, node: str, cause: Cause[Any]) -> None:
-        """This cause is gone."""
-        self._failing.get(node, {}).pop(id(cause), None)
-        self._judge(node)
-
-    def _judge(self, node: str) -> None:
-        place, why = self.node(node), next(iter(self._failing.get(node, {}).values()), "")
-        if why or place.up_at is not None:
-            place.failed = why or place.failed
-            place.failed_at = place.failed_at or self.moment(self.t)
-        else:
-            place.failed, place.failed_at = "", None
-        self.touch_node(node)
-
-    def touch_node(self, node: str) -> None:
-        """It was changed."""
-        self.worlds[self._homes[node]].touch()
-
-    def touch_pool(self, pool: str) -> None:
-        """Its workload was changed."""
-        self.worlds[self._where[pool]].touch()
-
-    def breaks(self, cluster: str, image: str) -> None:
-        """Replicas of this version do not come up there."""
-        world = self.worlds[cluster]
-        world.broken_images |= {image}
-        world.touch()
-
-    def mends(self, cluster: str, image: str) -> None:
-        """They do again."""
-        world = self.worlds[cluster]
-        world.broken_images -= {image}
-        world.touch()
-
-    def hold(self, pod: SimPod, owner: object) -> bool:
-        """It cannot come up while this holds. True when that is new."""
-        holds = self._holds.setdefault(pod.uid, {})
-        if id(owner) in holds:
-            return False
-        holds[id(owner)] = self.moment(self.t)
-        if not pod.held:
-            pod.held = True
-            self.touch_pool(pod.pool)
-        return True
-
-    def release(self, owner: object) -> None:
-        """Whatever was held by it goes on starting where it stood."""
-        for world in self.worlds.values():
-            for pod in world.pods.values():
-                holds = self._holds.get(pod.uid, {})
-                since = holds.pop(id(owner), None)
-                if since is not None and not holds:
-                    pod.held = False
-                    if pod.began_at is not None:
-                        pod.began_at += self.moment(self.t) - max(since, pod.began_at)
-                    world.touch()
-
-    def still(self, cluster: str, over: bool) -> bool:
-        """A control plane that does not answer places nothing, replaces nothing and brings nothing up."""
-        world, moved = self.worlds[cluster], False
-        if world.still != over:
-            world.still, moved = over, True
-            world.touch()
-            if not over:
-                self.release(world)
-        if over:
-            for pod in world.pods.values():
-                if pod.began_at is not None and pod.deleted_at is None and not world.ready(pod):
-                    moved |= self.hold(pod, world)
-        return moved
-
-    def stall(self, pool: str, dependency: str, over: bool) -> bool:
-        """Replicas that lean on a dependency without room do not come up."""
-        owner, moved = self._stalls.setdefault((pool, dependency), _Owner()), False
-        if over:
-            world = self.worlds[self._where[pool]]
-            for pod in self._pods[pool]:
-                if pod.began_at is not None and not world.ready(pod):
-                    moved |= self.hold(pod, owner)
-            owner.holds |= moved
-        elif owner.holds:
-            owner.holds, moved = False, True
-            self.release(owner)
-        return moved
-
-
-class _Owner:
-    """Somebody who holds replicas back."""
-
-    holds = False
 
 
 def _workload(pool: PoolSpec) -> SimSpec:

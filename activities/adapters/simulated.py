@@ -12,7 +12,7 @@ from activities.adapters.simulated_health import Health
 from activities.adapters.simulated_metrics import SimulatedMetrics
 from activities.adapters.simulated_node import SimulatedNode
 from activities.adapters.simulated_notify import SimulatedNotify
-from activities.adapters.simulated_prober import SimulatedProber
+from activities.adapters.simulated_prober import TIMEOUT_S, SimulatedProber
 from activities.adapters.simulated_traffic import SimulatedTraffic
 from activities.adapters.simulated_view import View
 from activities.ports import Actuator, Cluster, Metrics, Prober, Traffic
@@ -30,19 +30,26 @@ class SimulatedSite:
 
     `fleet` is the inventory for Interlock. `prober` asks anew; `watched` calls an engine busy that gives tokens to others.
     `account` is what happened to users. `world` is the model itself: looks of `fluid_look.py` tell what it does.
-    `minimum`: fewest replicas of a pool that must answer, as a share of its replicas.
+    `minimum`: fewest replicas of a pool that must answer, as a share of its replicas. `probe_s`: how long a probe waits.
     """
 
-    def __init__(self, incident: Incident, clock: Callable[[], datetime], *, minimum: float = 0.5) -> None:
+    def __init__(
+        self,
+        incident: Incident,
+        clock: Callable[[], datetime],
+        *,
+        minimum: float = 0.5,
+        probe_s: float = TIMEOUT_S,
+    ) -> None:
         self.incident = incident
         self.world = FluidWorld(incident, minimum)
         self.fleet = self.world.fleet
         self.account: Account = self.world.account
         self._clock = clock
-        self._view = View(self.world)
+        self._view = View(self.world, clock)
         self._health = Health(self._view)
-        prober = SimulatedProber(self._view, self._present)
-        patient = SimulatedProber(self._view, self._present, patient=True)
+        prober = SimulatedProber(self._view, self._present, timeout_s=probe_s)
+        patient = SimulatedProber(self._view, self._present, patient=True, timeout_s=probe_s)
         clusters = SimulatedClusters(self._view, clock, self._present)
         self.traffic: Traffic = SimulatedTraffic(self._view, clock, self._present)
         self.cluster: Cluster = clusters

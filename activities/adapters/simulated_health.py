@@ -69,9 +69,10 @@ class Health:
         look = self._look(pool)
         route = next(r.name for r in self._world.fleet.routes if pool in r.pools)
         work = self._world.workload(pool)
-        if self._world.levels.upstream.get(route, 0.0) > FEW or self._world.ready_in(pool) < work.desired:
+        wanted = min(work.desired, self._world.pools[pool].spec.replicas)
+        if self._world.levels.upstream.get(route, 0.0) > FEW or self._world.ready_in(pool) < wanted:
             return False
-        if any(not r.answers or r.canary is False for r in look.replicas):
+        if any(not r.answers or r.canary is False for r in look.inside):
             return False
         ended, inside = look.ended_s, max(1, len(look.inside))
         if ended > 0 and (look.errors_s + look.client_errors_s) / ended > FEW:

@@ -24,7 +24,10 @@ class SimulatedProber:
     Chance decides what a probe meets, by the seed and the moment: asked twice at one moment, it meets the same.
     """
 
-    def __init__(self, view: View, present: Callable[[], None], patient: bool = False) -> None:
+    def __init__(
+        self, view: View, present: Callable[[], None], patient: bool = False, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._timeout_s = timeout_s
         self._view, self._present, self._patient = view, present, patient
         self._world = view.world
         self._pools: dict[str, Pool] = {e.address: p for p in view.world.fleet.pools for e in p.endpoints}
@@ -67,14 +70,15 @@ class SimulatedProber:
         if not replica.up:
             return _said(False, CLOSE_S, "connection refused", at)
         if not replica.answers:
-            return _said(False, TIMEOUT_S, f"no token within {TIMEOUT_S} s", at)
+            return _said(False, self._timeout_s, f"no token within {self._timeout_s} s", at)
         if self._chance(scope, at, "error") < replica.errors:
             return _said(False, CLOSE_S, "HTTP 500", at)
-        if replica.first_s + CLOSE_S > TIMEOUT_S:
+        took_s = replica.wait_s + replica.token_s + CLOSE_S
+        if took_s > self._timeout_s:
             if self._patient:
-                return _said(True, TIMEOUT_S, "busy: its token counter rises", at)
-            return _said(False, TIMEOUT_S, f"no token within {TIMEOUT_S} s", at)
-        return _said(True, replica.first_s + CLOSE_S, "", at)
+                return _said(True, self._timeout_s, "busy: its token counter rises", at)
+            return _said(False, self._timeout_s, f"no token within {self._timeout_s} s", at)
+        return _said(True, took_s, "", at)
 
     def _through(self, route: str) -> Generation:
         """Through the proxy: no tier is named, so nothing of it is refused."""
@@ -92,7 +96,7 @@ class SimulatedProber:
         if self._chance(scope, at, "lost") < look.lost:
             return _said(False, CLOSE_S, "HTTP 503", at)
         if self._chance(scope, at, "dead") < look.dead:
-            return _said(False, TIMEOUT_S, f"no token within {TIMEOUT_S} s", at)
+            return _said(False, self._timeout_s, f"no token within {self._timeout_s} s", at)
         inside = look.inside
         met = inside[min(int(self._chance(scope, at, "replica") * len(inside)), len(inside) - 1)]
         return self._of(met, scope, at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -28,8 +28,9 @@ class Seen:
 class View:
     """Looks at pools by what they are looked at with. What stands still keeps the moment at which it stopped."""
 
-    def __init__(self, world: FluidWorld) -> None:
+    def __init__(self, world: FluidWorld, clock: Callable[[], datetime]) -> None:
         self.world = world
+        self._clock = clock
         self._looks: dict[str, PoolLook] = {}
         self._at = -1.0
         self._marks = -1
@@ -41,15 +42,16 @@ class View:
         """A fault has just begun or ended: takes what stale parts will go on to show."""
         for blind in self._blinds():
             if blind.spec.stale and not any(key[0] == id(blind) for key in [*self._kept, *self._clusters]):
+                at = self.world.moment(self.world.t)
                 for pool in self._pools_of(blind.spec.of):
-                    self._kept[id(blind), pool] = Seen(pool_look(self.world, pool), self.now())
+                    self._kept[id(blind), pool] = Seen(pool_look(self.world, pool), at)
                     cluster = self.world.cluster_of(pool)
-                    seen = self.world.clusters[cluster].snapshot().model_copy(update={"observed_at": self.now()})
+                    seen = self.world.clusters[cluster].snapshot().model_copy(update={"observed_at": at})
                     self._clusters[id(blind), cluster] = seen
 
     def now(self) -> datetime:
-        """The model's moment."""
-        return self.world.moment(self.world.t)
+        """The moment of a fresh look: the model is at most half a second behind (`SimulatedSite`)."""
+        return self._clock()
 
     def pool(self, pool: str, by: What = "metrics") -> Seen:
         """NotMeasured: it is hidden."""

@@ -185,19 +185,19 @@ class SimWorld:
         return since is not None and since + timedelta(seconds=seconds) <= self.now
 
     def _schedule(self) -> None:
-        """Puts each replica that waits on the emptiest node that takes it, the oldest first."""
+        """Puts each replica that waits on the emptiest node that takes it, the oldest first, and of those the largest."""
         waiting = [p for p in self.pods.values() if p.node is None and p.deleted_at is None]
         if not waiting:
             return
         taken = self._taken()
-        for pod in sorted(waiting, key=lambda p: p.created_at):
+        for pod in sorted(waiting, key=lambda p: (p.created_at, -p.gpus)):
             open_ = [
-                (len(taken[n.name]), n.name)
-                for n in self.nodes.values()
+                (len(taken[n.name]), number, n.name)
+                for number, n in enumerate(self.nodes.values())
                 if not n.cordoned and not n.failed and n.gpus - len(taken[n.name]) >= pod.gpus
             ]
             if open_:
-                self._bind(pod, min(open_)[1], taken)
+                self._bind(pod, min(open_)[2], taken)
 
     def _taken(self) -> dict[str, set[int]]:
         """Indices of the GPUs that are held, by node."""

@@ -1,7 +1,7 @@
-"""Clusters for the contract of the Cluster port: a real control plane whose pods are real engines, and the simulated one.
+"""Clusters for the contract of the Cluster port: a real control plane whose pods are real engines, and simulated ones.
 
-Both have domain `east`: pool-a of two replicas and pool-b of one, one GPU each, on three nodes of two GPUs. The template
-has a variable LEVEL=1 and a secret one, pool-a has an autoscaler, and its disruption budget keeps one replica.
+All have domain `east`: pool-a of two replicas and pool-b of one, one GPU each, on three nodes of two GPUs. The template
+has a plain variable and a secret one, pool-a has an autoscaler, and its disruption budget keeps one replica.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from typing import Any, Protocol
 from activities.adapters.kube import KubeCluster
 from activities.adapters.kube_api import KubeApi
 from activities.adapters.kube_config import KubeAccess, from_kubeconfig
-from activities.adapters.reading import utc_now
+from activities.adapters.reading import Clock, utc_now
+from activities.adapters.simulated import SimulatedSite
 from activities.adapters.simulated_cluster import SimSpec, SimulatedCluster
 from activities.ports import Cluster, ClusterSnapshot
 from runbooks.facts import Value
 from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload
+from tests.adapters.simulated_lab import incident_of
 from tests.kube import cluster as kube
 from tests.kube.control_plane import ControlPlane
 
@@ -34,6 +36,10 @@ class Bench(Protocol):
 
     fleet: Fleet
     nodes: tuple[str, ...]
+    variable: tuple[str, str]
+    """The plain variable of each template, and its value."""
+    agents: bool
+    """Whether each node has an agent that tells of its GPUs."""
 
     def cluster(self, **options: Any) -> Cluster:
         """The adapter, with `clock` or `checkpoint`."""
@@ -120,6 +126,9 @@ class _Lab(kube.Cluster):
 
 class KubeBench:
     """The real one; the adapter runs as the ServiceAccount and under the roles of docs/rbac."""
+
+    variable = ("LEVEL", "1")
+    agents = False
 
     def __init__(self, lab: _Lab) -> None:
         self.lab = lab
@@ -245,6 +254,9 @@ async def kube_bench(plane: ControlPlane, folder: Path) -> AsyncIterator[KubeBen
 class SimulatedBench:
     """The simulated one, in real time and quick."""
 
+    variable = ("LEVEL", "1")
+    agents = False
+
     def __init__(self) -> None:
         self.nodes: tuple[str, ...] = ("n-0", "n-1", "n-2")
         self.fleet = fleet_of(self.nodes, "sim", lambda p: tuple(f"{p}:{8000 + i}" for i in range(6)))
@@ -272,6 +284,55 @@ class SimulatedBench:
 
     def behaviour(self) -> Any:
         return self.simulated.world.workloads["pool-a"].behaviour
+
+    async def heal(self) -> None:
+        self.build()
+        await settled(self.cluster())
+
+
+class SiteBench:
+    """The cluster of a simulated site: the same behind the load of its API, moved on by the fluid model."""
+
+    variable = ("FLAG", "none")
+    agents = True
+    nodes: tuple[str, ...] = ("east-n1", "east-n2", "east-n3")
+
+    def __init__(self) -> None:
+        self._clock: Clock = utc_now
+        self.build()
+
+    def build(self) -> None:
+        """A new site."""
+        common = {"cold_start": "0.1s", "version": IMAGE, "min_available": 1, "most_replicas": 6}
+        pools = [
+            {"name": "pool-a", "cluster": DOMAIN, "replicas": 2, "autoscaler_max": 4, **common},
+            {"name": "pool-b", "cluster": DOMAIN, "replicas": 1, **common},
+            {"name": "pool-c", "cluster": "west", "replicas": 1, **common},
+        ]
+        routes = [
+            {"name": "chat", "pools": ["pool-a", "pool-b"], "requests_per_second": 1.0},
+            {"name": "code", "pools": ["pool-c"], "requests_per_second": 1.0},
+        ]
+        clusters = [{"name": DOMAIN, "nodes": 3, "gpus_per_node": 2}, {"name": "west", "nodes": 1, "gpus_per_node": 2}]
+        self.site = SimulatedSite(
+            incident_of({"clusters": clusters, "pools": pools, "routes": routes}), lambda: self._clock()
+        )
+        self.fleet = self.site.fleet
+
+    def cluster(self, **options: Any) -> Cluster:
+        self._clock = options.get("clock", utc_now)
+        self.site.world.clusters[DOMAIN].checkpoint = options.get("checkpoint", lambda _: None)
+        return self.site.cluster
+
+    def by_hand(self, key: str, value: Value) -> None:
+        assert isinstance(value, str | int)
+        self.site.set_by_hand({key: value})
+
+    def writes(self) -> int:
+        return self.site.world.clusters[DOMAIN].writes
+
+    def behaviour(self) -> Any:
+        return self.site.world.workload("pool-a").behaviour
 
     async def heal(self) -> None:
         self.build()

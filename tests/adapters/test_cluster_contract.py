@@ -19,6 +19,7 @@ from runbooks.change import (
     boot_key,
     cordon_key,
     env_key,
+    gpu_key,
     image_key,
     paused_key,
     pod_key,
@@ -26,9 +27,9 @@ from runbooks.change import (
     template_key,
 )
 from runbooks.facts import Settings
-from tests.adapters.cluster_lab import DOMAIN, IMAGE, Bench, SimulatedBench, kube_bench, settled, until_read
+from tests.adapters.cluster_lab import DOMAIN, IMAGE, Bench, SimulatedBench, SiteBench, kube_bench, settled, until_read
 
-BENCHES = ("kubernetes", "simulated")
+BENCHES = ("kubernetes", "simulated", "site")
 
 
 @pytest.fixture(scope="module", params=BENCHES)
@@ -39,7 +40,7 @@ async def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         async with kube_bench(plane, tmp_path_factory.mktemp("bench") / "lab") as bench:
             yield bench
     else:
-        yield SimulatedBench()
+        yield SimulatedBench() if request.param == "simulated" else SiteBench()
 
 
 @pytest.fixture
@@ -97,13 +98,15 @@ async def test_read_gives_settings_and_state_of_the_domain_and_no_other(bench: B
         expected |= {
             replicas_key(pool): replicas,
             image_key(pool): IMAGE,
-            env_key(pool, "LEVEL"): "1",
+            env_key(pool, bench.variable[0]): bench.variable[1],
             template_key(pool): work.template,
             paused_key(pool): "off",
         }
         assert (work.desired, work.ready, work.updated, work.available) == (replicas,) * 4
         assert (work.observed, work.paused, work.gpus_per_replica, work.stalled) == (True, False, 1, "")
         assert work.revisions[-1].template == work.template
+    if bench.agents:
+        expected |= {gpu_key(n, str(i)): 0 for n in bench.nodes for i in range(2)}
     assert seen.settings == expected | pods | {autoscale_key("pool-a"): "on"}
     assert (seen.epoch, seen.permit_id) == (0, "")
     work = seen.state.workloads["pool-a"]
@@ -311,8 +314,9 @@ async def test_an_image_and_a_variable_roll_out_and_back(bench: Bench) -> None:
     """One change of one template; the second revision is that of before, by its hash."""
     cluster = bench.cluster()
     first = (await cluster.read(DOMAIN)).state.workloads["pool-a"]
-    keys = image_key("pool-a"), env_key("pool-a", "LEVEL")
-    hotfix = change(dict(zip(keys, (IMAGE, "1"), strict=True)), dict(zip(keys, ("engine:v2", "2"), strict=True)))
+    keys = image_key("pool-a"), env_key("pool-a", bench.variable[0])
+    was = IMAGE, bench.variable[1]
+    hotfix = change(dict(zip(keys, was, strict=True)), dict(zip(keys, ("engine:v2", "2"), strict=True)))
 
     await swapped(cluster, hotfix, epoch=1)
     seen = await settled(cluster)
@@ -325,7 +329,7 @@ async def test_an_image_and_a_variable_roll_out_and_back(bench: Bench) -> None:
     assert (await swapped(cluster, back, epoch=2)).settings[template_key("pool-a")] == first.template
     seen = await settled(cluster)
     assert {p.template for p in seen.state.of("pool-a")} == {first.template}
-    assert seen.settings[keys[1]] == "1"
+    assert seen.settings[keys[1]] == bench.variable[1]
 
 
 async def test_a_template_that_nobody_kept_is_refused(bench: Bench) -> None:

@@ -1,4 +1,5 @@
-"""What every Metrics must hold to, on real engines behind a real Envoy: a value is fresh and measured, or it is None and why.
+"""What every Metrics must hold to, on real engines behind a real Envoy, and in the simulated site: a value is fresh and
+measured, or it is None and why.
 
 The suite runs for each entry of KINDS; another implementation is one more entry.
 """
@@ -27,8 +28,9 @@ from runbooks.fleet import Fleet
 from runbooks.plan import IndicatorQuery, Sample
 from tests.adapters.engine_lab import Engine, declared, engines, fleet_of, until
 from tests.adapters.prom_lab import Envoy, envoy
+from tests.adapters.simulated_lab import SimulatedEngines
 
-KINDS = ("measured now", "watched")
+KINDS = ("measured now", "watched", "simulated")
 
 
 @dataclass
@@ -53,8 +55,31 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             yield Lab([one, two], [three], fleet_of(pools, tps=60.0), front)
 
 
+@dataclass
+class SimulatedLab(Lab):
+    """The same in a simulated site."""
+
+    engines: SimulatedEngines
+
+
+def simulated_lab() -> SimulatedLab:
+    """A fresh one."""
+    made = SimulatedEngines({"a": 2, "b": 1})
+    a, b = made.of("a"), made.of("b")
+    return SimulatedLab(a, b, made.fleet, None, made)  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=KINDS)
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """Engines that are well, real or simulated."""
+    if request.param == "simulated":
+        return simulated_lab()
+    found: Lab = request.getfixturevalue("real_lab")
+    return found
+
+
 @pytest.fixture
-def lab(shared: Lab) -> Iterator[Lab]:
+def real_lab(shared: Lab) -> Iterator[Lab]:
     """All engines healed; what the test stopped or killed is brought back."""
     for engine in shared.all:
         engine.fault()
@@ -72,12 +97,15 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture
 async def metrics(request: pytest.FixtureRequest, lab: Lab, client: httpx.AsyncClient) -> AsyncIterator[Metrics]:
     """A Metrics over the lab. The watched one looks each 0.3 s."""
+    if isinstance(lab, SimulatedLab):
+        yield lab.engines.site.metrics
+        return
     prober = HttpProber(lab.fleet, client, {"chat": f"{lab.envoy.front}/a"}, timeout_s=1.0)
     source = ScrapeSource(client, timeout_s=1.0)
-    if request.param == "measured now":
+    if request.node.callspec.params["lab"] == "measured now":
         yield Measurements(lab.fleet, prober, None, lab.envoy.admin, client, source=source, probe_timeout_s=0.8)
         return
     async with PoolWatcher(lab.fleet, prober, source, lab.envoy.admin, period_s=0.3, probe_timeout_s=0.8) as watcher:
@@ -94,6 +122,10 @@ async def load(
     lab: Lab, client: httpx.AsyncClient, pool: str, count: int, timeout: float = 10.0
 ) -> AsyncIterator[None]:
     """So many clients that ask a pool through Envoy without a pause, 10 tokens each time."""
+    if isinstance(lab, SimulatedLab):
+        async with lab.engines.load(pool, count, timeout):
+            yield
+        return
     ask = {"prompt": "a", "max_tokens": 10}
     stop = False
 
@@ -256,7 +288,12 @@ async def test_an_endpoint_out_of_rotation_is_not_counted(metrics: Metrics, lab:
     assert (nobody.in_rotation, nobody.answering, nobody.capacity_tps, nobody.queue) == (0, 0, 0.0, None)
 
 
-@pytest.mark.parametrize("fault", ["frozen", "killed", "hung", "500s", "empty"])
+@pytest.mark.parametrize(
+    ("lab", "fault"),
+    # The model knows wrong text, and no text that is empty.
+    [(k, f) for k in KINDS for f in ("frozen", "killed", "hung", "500s", "empty") if (k, f) != ("simulated", "empty")],
+    indirect=["lab"],
+)
 async def test_an_engine_that_gives_no_token_does_not_answer(metrics: Metrics, lab: Lab, fault: str) -> None:
     """Whatever the way in which it fails, and whatever its /health says; it answers again when it is healed."""
     sick = lab.a[1]
@@ -356,8 +393,9 @@ async def test_llama_cpp_has_no_cache_gauge_and_says_so(client: httpx.AsyncClien
     assert (states["a"].answering, states["a"].kv_used, states["a"].queue) == (1, None, 0.0)
 
 
-async def test_a_pool_stands_for_its_endpoints_in_rotation(lab: Lab, client: httpx.AsyncClient) -> None:
+async def test_a_pool_stands_for_its_endpoints_in_rotation(real_lab: Lab, client: httpx.AsyncClient) -> None:
     """After an isolation the pool is judged without the endpoint that is out; before it, a partial sum says so."""
+    lab = real_lab
     lab.a[0].kill()
     prober = HttpProber(lab.fleet, client, {})
     blind = Measurements(lab.fleet, prober, None, None, client)
@@ -381,8 +419,9 @@ async def test_an_unknown_domain_is_permanent(metrics: Metrics, lab: Lab) -> Non
         await metrics.pools("elsewhere", declared(lab.fleet))
 
 
-async def test_a_worker_that_cannot_ask_says_so(lab: Lab) -> None:
+async def test_a_worker_that_cannot_ask_says_so(real_lab: Lab) -> None:
     """Its own connections are used up: Retryable, and no engine is called dead."""
+    lab = real_lab
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as client:
         prober = HttpProber(lab.fleet, client, {})
         metrics = Measurements(lab.fleet, prober, None, None, client, probe_timeout_s=0.3)
@@ -391,8 +430,9 @@ async def test_a_worker_that_cannot_ask_says_so(lab: Lab) -> None:
                 await metrics.pools("c1", declared(lab.fleet))
 
 
-async def test_a_watched_fleet_answers_within_milliseconds(lab: Lab, client: httpx.AsyncClient) -> None:
+async def test_a_watched_fleet_answers_within_milliseconds(real_lab: Lab, client: httpx.AsyncClient) -> None:
     """Also while an engine hangs: gates wait for nothing. After the watcher ends, it is measured anew."""
+    lab = real_lab
     prober = HttpProber(lab.fleet, client, {})
     source = ScrapeSource(client)
     lab.a[0].freeze()

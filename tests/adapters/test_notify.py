@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from activities.adapters.simulated_notify import SimulatedNotify
 from activities.adapters.webhook import LogNotify, WebhookNotify
 from activities.errors import Retryable
 from activities.ports import Notify
@@ -69,9 +71,13 @@ class Lab:
         self.notify, self.clock, self.got = notify, clock, got
 
 
-@pytest.fixture(params=["webhook", "file"])
+@pytest.fixture(params=["webhook", "file", "simulated"])
 async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
     clock = Clock()
+    if request.param == "simulated":
+        pager = SimulatedNotify(clock)
+        yield Lab(pager, clock, lambda: [{**asdict(p), "at": p.at.isoformat()} for p in pager.pages])
+        return
     if request.param == "file":
         path = tmp_path / "pages" / "pages.jsonl"
         yield Lab(LogNotify(path, clock), clock, lambda: [json.loads(line) for line in path.read_text().splitlines()])

@@ -1,4 +1,4 @@
-"""What every Traffic implementation must do, on a real proxy with real requests.
+"""What every Traffic implementation must do, on a real proxy with real requests, and in the simulated site.
 
 A second implementation is one more entry in BENCHES. What it cannot set (an HTTPRoute knows weights alone) it leaves out
 of its `families`; a test that needs a family is collected for the benches that have it, and for no other.
@@ -24,6 +24,7 @@ from runbooks.facts import Settings
 from runbooks.fleet import Fleet
 from tests.adapters.envoy_lab import Upstream, envoy_lab, until
 from tests.adapters.gateway_lab import gateway_lab
+from tests.adapters.simulated_lab import simulated_edge
 
 
 class Bench(Protocol):
@@ -66,6 +67,11 @@ BENCHES = {
         lambda folder, request: gateway_lab(folder, request.getfixturevalue("plane")),
         frozenset({"weight"}),
         change({"weight/draft/pool-b": 50}, {"weight/draft/pool-b": 20}),
+    ),
+    "simulated": Kind(
+        lambda _, __: simulated_edge(),
+        frozenset({"weight", "endpoint", "connections", "admit"}),
+        change({"connections/pool-a": 0}, {"connections/pool-a": 60}),
     ),
 }
 A, B, BATCH = "weight/chat/pool-a", "weight/chat/pool-b", "admit/chat/batch"
