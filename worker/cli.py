@@ -32,6 +32,7 @@ COMMANDS = {
     "demo": "demo",
     "up": "demo",
     "report": "report",
+    "backtest": "backtest",
 }
 """Command → the file that has it."""
 GROUPS = {

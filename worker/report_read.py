@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -37,27 +37,40 @@ def groups_of(taxonomy: Taxonomy) -> dict[str, str]:
     return {c.id: c.group for c in taxonomy.classes}
 
 
-async def from_journal(journal: SqlJournal, groups: Mapping[str, str], since: datetime | None) -> Found:
-    """A row for each closed case that is an incident of its own."""
-    rows: list[Row] = []
-    left_out: dict[str, int] = {}
+class Kept(NamedTuple):
+    """A closed case, its row, and people's word on it."""
 
-    def leave(why: str) -> None:
-        left_out[why] = left_out.get(why, 0) + 1
+    record: CaseRecord
+    row: Row
+    told: list[Did]
 
+
+async def incidents_of(
+    journal: SqlJournal, groups: Mapping[str, str], since: datetime | None, left_out: dict[str, int]
+) -> AsyncIterator[Kept]:
+    """Every closed case that is an incident of its own, the first written first; the others are counted in `left_out`."""
     async for found in journal.closed():
+        why = ""
         try:
             record = CaseRecord.model_validate_json(found.record)
         except ValidationError:
-            leave("record of another version")
-            continue
-        if since is not None and record.opened_at < since:
-            leave("opened before --since")
-        elif not counts(record):
-            leave(f"no incident of its own: {(record.outcome or 'not closed').replace('_', ' ')}")
+            why = "record of another version"
         else:
-            words = [Did.model_validate_json(text) for text in await journal.told(record.case)]
-            rows.append(row_of_case(record, words, groups))
+            if since is not None and record.opened_at < since:
+                why = "opened before --since"
+            elif not counts(record):
+                why = f"no incident of its own: {(record.outcome or 'not closed').replace('_', ' ')}"
+        if why:
+            left_out[why] = left_out.get(why, 0) + 1
+            continue
+        told = [Did.model_validate_json(text) for text in await journal.told(record.case)]
+        yield Kept(record, row_of_case(record, told, groups), told)
+
+
+async def from_journal(journal: SqlJournal, groups: Mapping[str, str], since: datetime | None) -> Found:
+    """A row for each closed case that is an incident of its own."""
+    left_out: dict[str, int] = {}
+    rows = [kept.row async for kept in incidents_of(journal, groups, since, left_out)]
     return Found(rows, left_out)
 
 

@@ -14,7 +14,7 @@ from worker.report import Whole
 from worker.report_sheets import Sheet, sheets
 
 WIDTH = 80
-LONGEST_NAME = 32
+LONGEST_NAME = 40
 """Characters of a name or a figure before it is folded."""
 LEAST_TEXT = 10
 MOST_ROWS = 40
@@ -22,13 +22,18 @@ MOST_ROWS = 40
 
 def write(found: Whole, out: TextIO) -> None:
     """All sheets, after a line that says of what."""
-    console = Console(file=out, width=WIDTH, highlight=False, markup=False, emoji=False)
-    console.print(Text(head(found), style="bold"))
+    screen = console(out)
+    screen.print(Text(head(found), style="bold"))
     for why, n in found.left_out.items():
-        console.print(Text(plain(f"left out: {n}, {why}"), style="dim"))
+        screen.print(Text(plain(f"left out: {n}, {why}"), style="dim"))
     for sheet in sheets(found):
-        console.print()
-        show(console, sheet)
+        screen.print()
+        show(screen, sheet)
+
+
+def console(out: TextIO) -> Console:
+    """Of one width everywhere; strangers' words are no markup."""
+    return Console(file=out, width=WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def head(found: Whole) -> str:
@@ -38,11 +43,11 @@ def head(found: Whole) -> str:
     return plain(f"{one.incidents} incident(s){when}, from {found.source}")
 
 
-def show(console: Console, sheet: Sheet) -> None:
+def show(screen: Console, sheet: Sheet) -> None:
     """One sheet; of a long one the first rows."""
-    console.print(Text(sheet.title, style="bold"))
+    screen.print(Text(sheet.title, style="bold"))
     if not sheet.rows:
-        console.print(Text(f"  {sheet.empty}"))
+        screen.print(Text(f"  {sheet.empty}"))
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name, width in zip(sheet.columns, _widths(sheet), strict=True):
@@ -54,11 +59,11 @@ def show(console: Console, sheet: Sheet) -> None:
             table.add_row(*(Text("\n".join(plain(line) for line in cell.split("\n"))) for cell in row))
         else:
             table.add_section()
-    console.print(table)
+    screen.print(table)
     if len(sheet.rows) > MOST_ROWS:
-        console.print(Text(f"… and {len(sheet.rows) - MOST_ROWS} more: --json or --html has them"))
+        screen.print(Text(f"… and {len(sheet.rows) - MOST_ROWS} more: --json or --html has them"))
     if sheet.note:
-        console.print(Text(sheet.note, style="dim"))
+        screen.print(Text(sheet.note, style="dim"))
 
 
 def _widths(sheet: Sheet) -> list[int]:
