@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from activities.adapters.fluid_look import pool_look
 from activities.adapters.fluid_world import FluidWorld
 from runbooks.incident import Alert, Expect, Incident, Source, Timeline, Truth
 from worker import synthetic_rates as rates
@@ -55,7 +56,7 @@ class _Play:
     world: FluidWorld = field(init=False)
     statuses: set[int] = field(default_factory=set)
     _tokens: dict[str, float] = field(default_factory=dict)
-    """By replica, tokens made so far: the engine's counter."""
+    """By pod, tokens made so far: the engine's counter."""
 
     def __post_init__(self) -> None:
         self.world = FluidWorld(_draft(self.scene, self.story))
@@ -121,19 +122,15 @@ class _Play:
     def _asked(self) -> Mapping[str, Mapping[str, Asked]]:
         """How a real generation of each replica in rotation ends, and what its token counter shows."""
         found: dict[str, dict[str, Asked]] = {}
-        for flow in self.world.pools.values():
-            by_kind = {g.of.kind: g for g in flow.groups}
-            found[f"{flow.spec.cluster}/service/{flow.spec.name}"] = ended = {}
-            for replica in flow.replicas:
-                group = by_kind.get(replica.kind)
-                if group is None or not replica.rotates:
-                    continue
-                made = self._tokens.get(replica.uid, 0.0) + group.tokens_s * self.site.scrape_s
-                self._tokens[replica.uid] = made
+        for pool in self.scene.fleet.pools:
+            found[f"{pool.cluster}/service/{pool.name}"] = ended = {}
+            for replica in pool_look(self.world, pool.name).inside:
+                made = self._tokens.get(replica.pod, 0.0) + replica.tokens_s * self.site.scrape_s
+                self._tokens[replica.pod] = made
                 if not replica.up:
-                    dead = self._machine_is_gone(flow.spec.cluster, replica.node)
+                    dead = self._machine_is_gone(pool.cluster, replica.node)
                     ended[replica.address] = Asked(Outcome.TIMEOUT if dead else Outcome.REFUSED, None)
-                elif replica.hung or group.first_s > PROBE_DEADLINE_S:
+                elif not replica.answers or replica.wait_s + replica.token_s > PROBE_DEADLINE_S:
                     ended[replica.address] = Asked(Outcome.TIMEOUT, made)
                 else:
                     ended[replica.address] = Asked(Outcome.OTHER if replica.errors > 0.5 else Outcome.OK, None)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from activities.adapters.fluid_look import PoolLook, pool_look
 from activities.adapters.fluid_pool import PoolFlow
 from activities.adapters.fluid_world import FluidWorld
 from runbooks.incident_faults import Blind, ClientErrors, Gpu
@@ -19,6 +20,8 @@ from worker.synthetic_sight_cluster import Numbers, cluster_measures, node_measu
 
 WINDOW_S = 600.0
 """Of what is counted over time."""
+_LATE = ("timeout", "stuck")
+"""Causes of failures in which the deadline passed."""
 _NOBODY = ("unreachable", "no_endpoint", "reset")
 """Causes of failures for which the gateway found nobody who takes the request."""
 _FROM_ENGINES = (
@@ -50,13 +53,14 @@ class Eyes:
             for pool in route.pools:
                 flow = world.pools[pool]
                 service = f"{flow.spec.cluster}/service/{pool}"
-                found[service] = self._service(route.name, flow)
-                found |= dict(self._endpoints(service, flow))
+                look = pool_look(world, pool)
+                found[service] = self._service(route.name, flow, look)
+                found |= dict(self._endpoints(service, look))
         return found
 
-    def _service(self, route: str, flow: PoolFlow) -> Numbers:
+    def _service(self, route: str, flow: PoolFlow, look: PoolLook) -> Numbers:
         name, world = flow.spec.name, self.world
-        found: Numbers = {**self._requests(name, flow), **self._engines(flow), **self._replicas(name)}
+        found: Numbers = {**self._requests(name, look), **self._engines(look), **self._replicas(name, look)}
         flows = world.routes[route]
         found["arrival_of_normal"] = round(flows.attempts / flows.spec.requests_per_second, 3)
         weights = world.edge.weights[route]
@@ -67,21 +71,19 @@ class Eyes:
         found |= self._mark(name)
         return self._seen_through(name, route, found)
 
-    def _requests(self, name: str, flow: PoolFlow) -> Numbers:
-        gave = flow.gave
-        whole = gave.good + gave.wrong + gave.failures
+    def _requests(self, name: str, look: PoolLook) -> Numbers:
+        whole = look.ended_s
         if whole <= 0:
-            return {"requests_per_second": flow.ask.rate}
+            return {"requests_per_second": look.asked_s}
         by_status: dict[int, float] = defaultdict(float)
-        for cause, rate in gave.failed.items():
+        for cause, rate in look.failed_s.items():
             by_status[self._status(name, cause)] += rate / whole
-        late = gave.failed.get("timeout", 0.0) + gave.failed.get("stuck", 0.0)
         return {
-            "requests_per_second": flow.ask.rate,
+            "requests_per_second": look.asked_s,
             "error_rate": sum(s for code, s in by_status.items() if code >= 500),
             "client_error_share": sum(s for code, s in by_status.items() if code < 500),
-            "timeout_share": late / whole,
-            "connect_fail_share": sum(gave.failed.get(c, 0.0) for c in _NOBODY) / whole,
+            "timeout_share": sum(look.failed_s.get(c, 0.0) for c in _LATE) / whole,
+            "connect_fail_share": sum(look.failed_s.get(c, 0.0) for c in _NOBODY) / whole,
             **{f"http_{code}_share": share for code, share in sorted(by_status.items()) if share > 0.001},
         }
 
@@ -92,38 +94,41 @@ class Eyes:
             codes = [f.status for f in faults if isinstance(f, ClientErrors) and f.pool == pool and f.status != 429]
             return codes[0] if codes else 400
         fixed = {"error": 500, "limited": 429, "exhausted": self.site.full}
-        late = self.site.timed_out if cause in ("timeout", "stuck") else self.site.failed
+        late = self.site.timed_out if cause in _LATE else self.site.failed
         return fixed.get(cause, late)
 
-    def _engines(self, flow: PoolFlow) -> Numbers:
-        able = [g for g in flow.groups if g.of.answers]
-        if not able:
-            return {}
-        seen = [g for g in able if g.share * g.count >= 0.01] or able
-        load = [(g.queue + g.running, g.count) for g in flow.groups if g.of.up]
-        mean = sum(x * n for x, n in load) / sum(n for _, n in load)
-        hangs = flow.stuck > 0.01 * flow.ask.rate * flow.ask.deadline
-        slowest = flow.ask.deadline if hangs else max(g.latency_s for g in seen)
-        found: Numbers = {
-            "latency_p99": slowest,
-            "ttft_p99": flow.ask.deadline if hangs else max(g.first_s for g in seen),
-            "queue": float(round(flow.queue)),
-            "kv_used": max(g.kv_used for g in able),
-            "running": float(round(sum(g.running * g.count for g in able) + flow.stuck)),
-            "tokens_per_second": sum(g.tokens_s * g.count for g in able),
-            "canary_pass": 1 - max(g.of.wrong for g in able),
+    def _engines(self, look: PoolLook) -> Numbers:
+        """`latency_p99` is the gateway's: what passes its deadline counts as the deadline. The rest are the engines' own."""
+        found: Numbers = {}
+        late = sum(look.failed_s.get(c, 0.0) for c in _LATE) > 0.01 * look.ended_s
+        latency = look.deadline_s if late else look.latency_p99_s
+        if latency is not None:
+            found["latency_p99"] = latency
+        if look.first_p99_s is not None:
+            found["ttft_p99"] = look.first_p99_s
+        engines = [r for r in look.inside if r.up]
+        if not engines:
+            return found
+        found |= {
+            "queue": float(round(look.queue)),
+            "kv_used": look.kv_used,
+            "running": float(round(look.running)),
+            "tokens_per_second": look.tokens_s,
         }
-        if len(flow.replicas) > 1 and mean > 1:
-            found["queue_spread"] = max(x for x, _ in load) / mean
+        answering = [r for r in engines if r.answers]
+        if answering:
+            found["canary_pass"] = 1 - max(r.wrong for r in answering)
+        load = [r.queue + r.running for r in engines]
+        if len(load) > 1 and sum(load) > len(load):
+            found["queue_spread"] = max(load) * len(load) / sum(load)
         return found
 
-    def _replicas(self, pool: str) -> Numbers:
+    def _replicas(self, pool: str, look: PoolLook) -> Numbers:
         world = self.world
         work, pods = world.workload(pool), world.pods_of(pool)
         cluster = world.worlds[world.cluster_of(pool)]
         ready = [p for p in pods if cluster.ready(p)]
-        flow = world.pools[pool]
-        answering = sum(g.count for g in flow.groups if g.of.answers)
+        answering = sum(1 for r in look.inside if r.answers)
         history = self._restarts[pool]
         history.append((world.t, sum(p.restarts for p in pods)))
         earlier = next(n for t, n in history if t >= world.t - WINDOW_S)
@@ -168,21 +173,20 @@ class Eyes:
         kind = "metrics_flat_s" if blind[0].stale else "metrics_absent_s"
         return {**kept, kind: self.world.t - since}
 
-    def _endpoints(self, service: str, flow: PoolFlow) -> Iterator[tuple[str, Numbers]]:
+    def _endpoints(self, service: str, look: PoolLook) -> Iterator[tuple[str, Numbers]]:
         """Replicas whose engine has work and makes no tokens; of the others nothing is told one by one."""
-        for replica in flow.replicas:
+        for replica in look.inside:
             key = f"{service}/endpoint/{replica.address}"
-            if not (replica.up and replica.hung and replica.rotates):
+            if not replica.up or replica.answers or replica.running < 1:
                 self._still.pop(key, None)
                 continue
             since = self._still.setdefault(key, self.world.t)
-            waiting = float(round(flow.stuck / max(1, sum(r.hung for r in flow.replicas))))
             yield (
                 key,
                 {
                     "stalled_s": self.world.t - since,
-                    "running": waiting,
-                    "tokens_per_second": 0.0,
+                    "running": float(round(replica.running)),
+                    "tokens_per_second": replica.tokens_s,
                     "health_ok": True,
                 },
             )
