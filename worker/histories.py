@@ -17,6 +17,7 @@ from temporalio.worker import Replayer
 from worker.histories_asked import Asked
 from worker.histories_beside import ENDING, BadHistory, Beside
 from worker.histories_compare import LOCAL, Checked, compare
+from worker.histories_diff import is_hash
 from worker.histories_held import held
 from worker.histories_judge import judge_again
 from worker.histories_shape import Decision
@@ -84,10 +85,13 @@ def _broken_at(text: str, then: Sequence[Decision], now: Sequence[Decision], tas
     return next((d.event for d in then if d.event > task and names.get(d.key) != d.name), task)
 
 
-def accepted(found: Checked, beside: Beside, *, differences: bool) -> Beside:
-    """What stands beside it from now on: its local activities, the policies and the fleet of its verdicts, and with
-    `differences` whatever is not as the history has it."""
-    differ = {d.event for d in found.differences} if differences else set()
+def accepted(found: Checked, beside: Beside, *, everything: bool = False) -> Beside:
+    """What stands beside it from now on: its local activities, the policies and the fleet of its verdicts, and whatever is
+    not as the history has it: `everything`, or where only the SDK's clock ran otherwise (docs/adr/0016)."""
+    clocked = {d.event for d in found.differences} - {d.event for d in found.differences if not d.of_clock}
+    if not any(d.of_clock and isinstance(d.then, str) and not is_hash(d.then) for d in found.differences):
+        clocked = set()  # hashes alone follow from nothing
+    differ = {d.event for d in found.differences} if everything else clocked
     judged = {d.event for d in found.differences if d.what.startswith("verdict")} & differ
     keep = {d.event for d in found.then if d.key[0] == LOCAL} | set(beside.asked) | differ
     return Beside(

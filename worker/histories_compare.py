@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 from temporalio.api.history.v1 import HistoryEvent
 
 from worker.histories_beside import Beside
-from worker.histories_diff import ABSENT, Difference, paths
+from worker.histories_diff import ABSENT, FOLLOW, Difference, is_hash, paths
 from worker.histories_shape import Decision
 
 LOCAL = "local_activity"
@@ -43,13 +42,13 @@ class Checked:
     def places(self, event: int, what: str, then: Any, now: Any) -> None:
         """A line for each place where they differ, up to PATHS_AT_MOST. Hashes that follow from the others are counted."""
         found = list(paths(then, now))
-        plain = [p for p in found if not (_is_hash(p[1]) and _is_hash(p[2]))] or found
+        plain = [p for p in found if not (is_hash(p[1]) and is_hash(p[2]))] or found
         for place in plain[:PATHS_AT_MOST]:
             self.differs(event, what, *place)
         if further := len(plain) - len(plain[:PATHS_AT_MOST]):
             self.differs(event, f"{what}: {further} further places")
         if hashes := len(found) - len(plain):
-            self.differs(event, f"{what}: {hashes} hashes, which follow")
+            self.differs(event, f"{what}: {hashes} {FOLLOW}")
 
 
 def compare(found: Checked, now: Sequence[Decision], beside: Beside, upto: int) -> None:
@@ -79,7 +78,3 @@ def compare(found: Checked, now: Sequence[Decision], beside: Beside, upto: int) 
         # A local activity leaves its marker when it ends, not when it begins.
         if new.key in wanted and new.key[0] != LOCAL:
             found.differs(new.event, f"{new.what} is asked after it, and the history has none", "", ABSENT, new.fields)
-
-
-def _is_hash(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 ABSENT = "(nothing)"
+FOLLOW = "hashes, which follow"
+"""Ends the line that counts the hashes of what has changed beside them."""
+CLOCK = timedelta(seconds=60)
 SHOWN = 90
 """Characters of a value in a line for people; `--json` has all of it."""
 
@@ -20,6 +25,15 @@ class Difference(NamedTuple):
     path: str
     then: Any
     now: Any
+
+    @property
+    def of_clock(self) -> bool:
+        """Two times that are close, or hashes of them: workflow.now() after a local activity may be another on replay."""
+        if is_hash(self.then) and is_hash(self.now):
+            return True
+        then, now = _time(self.then), _time(self.now)
+        near = then is not None and now is not None and abs(then - now) < CLOCK
+        return near or self.what.endswith(FOLLOW)
 
     def line(self) -> str:
         """For people, and for a log of CI."""
@@ -48,6 +62,19 @@ def paths(then: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]
         return
     if then != now or (type(then) is not type(now) and not _numbers(then, now)):
         yield path, then, now
+
+
+def is_hash(value: Any) -> bool:
+    """SHA-256 in hex, of which a record's chain is made."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
 
 
 def _member(then: Any, now: Any, path: str) -> Iterator[tuple[str, Any, Any]]:

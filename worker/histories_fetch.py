@@ -56,15 +56,13 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")
 
 
-async def keep(text: str, path: Path, rules: Beside, *, differences: bool = False) -> Kept:
-    """Writes a history, and what stands beside it by today's code. `rules`: policies and fleet that it may have been judged by.
-
-    `differences`: what the case asked otherwise when it ran is accepted as well.
-    """
+async def keep(text: str, path: Path, rules: Beside) -> Kept:
+    """Writes a history, and what stands beside it by today's code. `rules`: policies and fleet that it may have been judged by."""
     text = clean(text)
-    found = await check(path.stem, parsed(text), rules)
-    _write(path, text, accepted(found, rules, differences=differences))
-    return Kept(path, found)
+    history = parsed(text)
+    beside = accepted(await check(path.stem, history, rules), rules)
+    _write(path, text, beside)
+    return Kept(path, await check(path.stem, history, beside))
 
 
 def _write(path: Path, text: str, beside: Beside) -> None:

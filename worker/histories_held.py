@@ -24,6 +24,8 @@ from worker.histories_shape import (
 LOCAL = "core_local_activity"
 """The marker of a local activity. It holds type, sequence number and result; arguments and time-outs are nowhere."""
 
+PATCHES = "TemporalChangeVersion"
+
 
 def held(events: Sequence[HistoryEvent]) -> list[Decision]:
     """In the order of the history. A local activity has no fields: `local_result` has what is there."""
@@ -68,8 +70,10 @@ def _decision(e: HistoryEvent, counts: Counter[str], events: Sequence[HistoryEve
             fields = {"to": to.workflow_id, "run": to.run_id, "arguments": values_of(s.input.payloads)}
             return Decision(nth("signal"), s.signal_name, e.event_id, fields)
         case "upsert_workflow_search_attributes":
-            u = e.upsert_workflow_search_attributes_event_attributes
-            return Decision(nth("search_attributes"), "", e.event_id, map_of(u.search_attributes.indexed_fields))
+            upserted = e.upsert_workflow_search_attributes_event_attributes.search_attributes.indexed_fields
+            if set(upserted) == {PATCHES}:
+                return None  # the SDK's own, beside the marker of workflow.patched
+            return Decision(nth("search_attributes"), "", e.event_id, map_of(upserted))
         case "workflow_properties_modified":
             m = e.workflow_properties_modified_event_attributes
             return Decision(nth("memo"), "", e.event_id, map_of(m.upserted_memo.fields))

@@ -55,7 +55,7 @@ async def _check(paths: list[Path], policies: list[Path], fleet: Path | None, ac
         beside = (read_beside(path) or Beside()).ruled_by(given)
         one = await check(path.stem, read(path), beside)
         if accept:
-            beside = accepted(one, beside, differences=True)
+            beside = accepted(one, beside, everything=True)
             write_beside(path, beside)
             one = await check(path.stem, read(path), beside)  # what breaks a replay cannot be accepted
         found.append(one)
