@@ -88,7 +88,20 @@ class Hands(Holds):
             return
         if found.owner not in self._where:
             raise ValueError(f"{key}: the fleet has no pool {found.owner}")
-        self.clusters[self._where[found.owner]].by_hand(key, value)
+        if found.family == "pod":
+            self._evict(key, found.owner, found.name)
+        else:
+            self.clusters[self._where[found.owner]].by_hand(key, value)
+
+    def _evict(self, key: str, pool: str, name: str) -> None:
+        """One replica goes, by its name or by its address."""
+        pod = next((p for p in self.pods_of(pool) if name in (p.name, p.address)), None)
+        if pod is None:
+            raise ValueError(f"{key}: no replica of {pool} has this name or address")
+        world = self.worlds[self._where[pool]]
+        world.advance(self.moment(self.t))
+        world.end(pod)
+        world.touch()
 
     def reboot(self, node: str) -> None:
         """Another boot: whatever ran on it starts anew, and it is ready in some minutes unless what ails it is still there."""

@@ -36,10 +36,9 @@ class Holds(Things):
 
     def _judge(self, node: str) -> None:
         place, why = self.node(node), next(iter(self._failing.get(node, {}).values()), "")
-        if why or place.up_at is not None:
-            place.failed = why or place.failed
-            place.failed_at = place.failed_at or self.moment(self.t)
-        else:
+        if why:
+            place.failed, place.failed_at, place.up_at = why, place.failed_at or self.moment(self.t), None
+        elif place.up_at is None:
             place.failed, place.failed_at = "", None
         self.touch_node(node)
 

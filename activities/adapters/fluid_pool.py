@@ -19,8 +19,9 @@ PREFILL = 64.0
 """Prompt tokens that are read in the time in which a request that runs alone gets one generated token."""
 THRASHES = 0.5
 """How much of its rate an engine loses when it is asked for twice the cache that it has."""
-SHARP = 8
-"""How sharply answers fail as their time comes near the deadline."""
+LATE, SHARP = 0.43, 8
+"""How many answers come too late as their time comes near the deadline: three of ten when the mean one just makes it, since
+lengths differ widely."""
 
 
 @dataclass(slots=True)
@@ -179,7 +180,7 @@ class PoolFlow:
         queue -= over
         wait = queue / capacity
         near = (wait + latency) / ask.deadline
-        good = 1 / (1 + near**SHARP) if near > 0.3 else 1.0
+        good = 1 / (1 + LATE * near**SHARP) if near > 0.3 else 1.0
         served = done * n / dt
         gave.good += served * good * (1 - of.wrong)
         gave.wrong += served * good * of.wrong

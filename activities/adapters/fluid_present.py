@@ -41,7 +41,8 @@ class Present(Hands):
         self._sync()
 
     def closed(self, pool: str) -> None:
-        """What hung on the connections of a pool has failed."""
+        """What hung on the connections of a pool has failed, and what was dead of them is not there any more."""
+        self.relevel()
         self.closed_at[pool] = self.t
         self.pools[pool].drop_stuck()
 

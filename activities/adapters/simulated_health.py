@@ -43,7 +43,8 @@ class Health:
                 return self._pool(target.service or "")
             case TargetKind.NODE:
                 self._seen("cluster", target.cluster)
-                return not self._world.node(target.node or "").failed
+                node = self._world.node(target.node or "")
+                return not node.failed and not node.sick
             case TargetKind.GPU:
                 self._seen("cluster", target.cluster)
                 node = self._world.node(target.node or "")
@@ -81,12 +82,10 @@ class Health:
         return look.queue <= SHORT_QUEUE * inside and slow <= SLOW * self._normal[pool]
 
     def _cluster(self, cluster: str) -> bool:
-        """Its API, its nodes, and all of its pools."""
+        """Its API and its nodes. Its pools have detectors of their own."""
         self._seen("metrics", cluster)
         nodes = self._world.worlds[cluster].nodes.values()
-        if self._world.apis[cluster].over or sum(1 for n in nodes if n.failed) > NODES * len(nodes):
-            return False
-        return all(self._pool(p.name) for p in self._world.fleet.pools if p.cluster == cluster)
+        return not self._world.apis[cluster].over and sum(1 for n in nodes if n.failed) <= NODES * len(nodes)
 
     def _look(self, pool: str) -> PoolLook:
         blind = self._view.blinded("metrics", pool)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from activities.adapters.fluid_look import pool_look
+from activities.adapters.fluid_world import FluidWorld
 from runbooks.incident import Incident
 
 BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -59,3 +61,30 @@ def incident(*faults: dict[str, Any], lasts: str = "2h", of: dict[str, Any] | No
             **more,
         }
     )
+
+
+def played(
+    *faults: dict[str, Any],
+    seconds: float = 1800.0,
+    hands: dict[float, dict[str, int | str]] | None = None,
+    of: dict[str, Any] | None = None,
+) -> FluidWorld:
+    """The model after so many seconds. `hands`: what somebody sets by hand, by the second."""
+    world = FluidWorld(incident(*faults, of=of))
+    for at, settings in sorted((hands or {}).items()):
+        world.advance(at)
+        world.hand(settings, "by hand")
+        world.settle()
+    world.advance(seconds)
+    return world
+
+
+def error_share(world: FluidWorld, *pools: str) -> float:
+    """Share of the attempts of the last step that failed with 5xx or were given up; of all pools, when none is named."""
+    looks = [pool_look(world, p) for p in pools or tuple(world.pools)]
+    return sum(look.errors_s for look in looks) / sum(look.ended_s for look in looks)
+
+
+def lost(world: FluidWorld) -> float:
+    """Requests of users that failed."""
+    return world.account.failed_requests
