@@ -75,6 +75,8 @@ def _one(
         case "G6":
             return asked(g6_irreversible)
         case "G7":
+            if kept.outcome == "deny":  # outside of the envelope, which the plan has from the same limits as G2
+                return same
             return None if _share_not_known(seen, rule) else asked(g7_approval)
         case "G15":
             frozen = asked(g15_calendar)
@@ -85,9 +87,7 @@ def _one(
             return g5_again(kept, rule)
         case "G2" | "G10" if same is None:
             gate = g2_blast_radius if kept.gate == "G2" else g10_attempts
-            if (
-                kept.gate == "G2" and (seen.blast is None or _size_not_known(seen, rule, other, fleet))
-            ) or kept.unknown:
+            if kept.gate == "G2" and (seen.blast is None or _size_not_known(seen, rule, other, fleet)):
                 return None
             # Books made anew lack what is not in this journal: believed where they say of the policy that judged what it said.
             if judged_by is not None and asked(gate, judged_by, books=True).outcome != kept.outcome:

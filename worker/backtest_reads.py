@@ -26,6 +26,12 @@ READS: dict[str, tuple[tuple[str, int], ...]] = {
         ("domain.share_per_hour", 1),
     ),
     "G5": (("min_answering", -1), ("min_answering_count", -1)),
+    "G7": (
+        ("limits.max_endpoints_down", 1),
+        ("limits.max_nodes_out", 1),
+        ("limits.max_gpus", 1),
+        ("limits.largest_share", 1),
+    ),
     "G10": (("limits.attempts", 1), ("limits.cooldown_s", -1), ("limits.ineffective_s", -1)),
     "G11": (("timing.control_answer_s", 1),),
     "G12": (("placement", 0),),
@@ -34,7 +40,9 @@ READS: dict[str, tuple[tuple[str, int], ...]] = {
     "G15": (("error_budget", 0),),
 }
 """Gate → field, and whether more of it is looser (1) or stricter (-1); 0: neither. A gate that is not here reads nothing but
-`ask_on_unknown`. G6 and G7, and the freezes of G15, can always be asked again."""
+`ask_on_unknown`. G6, G7 and the freezes of G15 are asked again; here is what the envelope is made of that G7 keeps to."""
+UNKNOWN = " is unknown: "
+"""In the reason of a gate that lacked a fact."""
 
 
 def same_verdict(
@@ -45,9 +53,11 @@ def same_verdict(
     `judged_by`: whichever of `rule` and `other` it was, None: neither.
     """
     wants = kept.gate in rule.ask_on_unknown
-    if kept.unknown and wants:
+    # `unknown` alone says only that it is worth asking again: it is set for what is short at this moment, too.
+    lost = kept.unknown and UNKNOWN in kept.reason
+    if lost and wants:
         return kept.model_copy(update={"outcome": "ask", "reason": f"{kept.reason}; policy asks people"})
-    if kept.unknown or judged_by is rule:
+    if lost or judged_by is rule:
         return kept
     if kept.outcome == "ask" and kept.gate != "G15" and not wants:
         return kept.model_copy(update={"outcome": "deny", "unknown": True})

@@ -74,10 +74,18 @@ class Tale:
     detection: Detection
     step: PlannedStep
     at: datetime
+    policy: Policy = POLICY
 
     @classmethod
     def begin(
-        cls, number: int, failure_class: str, kind_: TargetKind, began: datetime, heard_s: float, **more: Any
+        cls,
+        number: int,
+        failure_class: str,
+        kind_: TargetKind,
+        began: datetime,
+        heard_s: float,
+        policy: Policy = POLICY,
+        **more: Any,
     ) -> Tale:
         """The first alert, heard so many seconds after the fault began; classified and planned."""
         targets = targets_of_kind(FLEET, kind_)
@@ -85,14 +93,14 @@ class Tale:
         base = detection_of(target, began).model_copy(update={"started_at": began, "received_at": opened, **more})
         found = LIBRARY.pick(failure_class, kind_)
         assert found is not None
-        steps, _ = planned_steps(found[1], base, library=LIBRARY, policy=POLICY, fleet=FLEET, now=opened)
+        steps, _ = planned_steps(found[1], base, library=LIBRARY, policy=policy, fleet=FLEET, now=opened)
         record = CaseRecord(
             case=f"remediate:{target.id}#{number:08x}.1", workflow_id=f"remediate:{target.id}", run_id=f"run-{number}",
-            target=target, detections=[base], opened_at=opened, runbook=f"{found[0]}@1", policy=POLICY.ref,
+            target=target, detections=[base], opened_at=opened, runbook=f"{found[0]}@1", policy=policy.ref,
             classification=Classification(failure_class=failure_class, confidence=0.9, rule="r", evidence=()),
-            mode=POLICY.for_class(failure_class).mode,
+            mode=policy.for_class(failure_class).mode,
         )  # fmt: skip
-        tale = cls(record, base, steps[0], opened)
+        tale = cls(record, base, steps[0], opened, policy)
         tale.say("alert firing", f"{base.alert} by {base.detector}")
         tale.say("classified", f"{failure_class} by rule r; plan: {found[1].title}")
         return tale
@@ -109,14 +117,14 @@ class Tale:
         assert self.record.classification is not None
         now = self.record.opened_at + timedelta(seconds=1)  # a rollback's change stays before the fault
         world = World.of(FLEET, self.step, self.record.target, now)
-        change = world.plan(POLICY)
+        change = world.plan(self.policy)
         assert isinstance(change, Change)
         known = world.facts(change)
         if approved:
             ends = now + timedelta(seconds=600)
             leave = Approval(digest=self.step.digest, approvers=("ana",), verified=True, expires_at=ends)
             known = known.model_copy(update={"approval": leave})
-        question = world.question(change, self.record.classification.failure_class, POLICY)
+        question = world.question(change, self.record.classification.failure_class, self.policy)
         verdict = judge(question, facts(known))
         self.record.verdicts.append(
             Judged(at=self.at, step=self.step.id, purpose="act", verdict=verdict, guard=guard if verdict.outcome == "allow" else "")
