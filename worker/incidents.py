@@ -10,8 +10,9 @@ from runbooks.incident import Incident
 from runbooks.incident_check import check_incident
 from runbooks.incident_read import read_incident
 from runbooks.library import Library
-from runbooks.loader import CatalogError, read
+from runbooks.loader import CatalogError
 from runbooks.policy import Policy
+from worker.synthetic_spec import is_synthetic_set
 
 
 class Checked(NamedTuple):
@@ -44,7 +45,7 @@ def check_files(paths: Sequence[Path], library: Library, policy: Policy) -> Iter
     names: dict[str, Path] = {}
     for path in paths:
         try:
-            if _is_specification(path):
+            if _is_set(path):
                 continue
             document, incident = read_incident(path)
         except CatalogError as error:
@@ -64,10 +65,9 @@ def check_files(paths: Sequence[Path], library: Library, policy: Policy) -> Iter
         )
 
 
-def _is_specification(path: Path) -> bool:
-    """True for `generate: …`, from which synthetic incidents are made (worker/synthetic_spec.py)."""
+def _is_set(path: Path) -> bool:
+    """False as well for what is no YAML: read_incident says better why."""
     try:
-        data = read(path).data
+        return is_synthetic_set(path)
     except CatalogError:
-        return False  # read_incident tells it better
-    return isinstance(data, dict) and set(data) == {"generate"}
+        return False
