@@ -65,6 +65,18 @@ def fields() -> None:
     typer.echo(tables())
 
 
+@app.command()
+def generate(
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and count give the same files.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files; it is made.")],
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="156 gives the paper's numbers exactly.")] = 156,
+) -> None:
+    """Synthetic incidents, one file each: faults in a simulated fleet, and what a site's alert rules see of them."""
+    from worker.synthetic_spec import write
+
+    typer.echo(f"{len(write(seed, count, out))} incident(s) in {out}")
+
+
 def _give(text: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
