@@ -121,7 +121,7 @@ def test_every_file_is_read_again_as_it_was_and_has_no_error(incidents: list[Inc
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     for hash_seed in ("1", "2"):
         subprocess.run(
-            [sys.executable, "-m", "worker", "incident", "generate", "--seed", "9", "--count", "24", "--out", str(tmp_path / hash_seed)],
+            [sys.executable, "-m", "worker", "incident", "generate", "--seed=9", "--count=24", f"--out={tmp_path / hash_seed}"],
             check=True, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True,
         )  # fmt: skip
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / h).iterdir()} for h in ("1", "2"))
