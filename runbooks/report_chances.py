@@ -39,7 +39,7 @@ WORDS: dict[Needs, str] = {
     "observe": "mode ask, it only observed; then auto",
     "gate": "no mode: {gates} refused it",
     "class": "the right class: it was taken for {gates}",
-    "step": "a step {lever} in the class's runbook",
+    "step": "not tried: its runbook has no {lever}, or did not come to it",
     "no_lever": "no lever of Interlock does what people did",
     "untold": "not known: nobody told what people did",
     "replayed": "nothing more: Interlock did it in the replay",

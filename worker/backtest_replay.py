@@ -126,4 +126,4 @@ def _count(n: int | None) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{seconds:.0f} s"
+    return "not by Interlock" if seconds is None else f"{seconds:.0f} s"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from runbooks.report_count import grouped
 from runbooks.report_rows import Row
+from worker.report_svg import BLUE, GREEN, LIGHT, RED, Draw
 
-Draw = Callable[[Any], Any]
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-GREY, LIGHT = "#66727f", "#d9dfe5"
 LEAST_MIN = 1 / 60
 """A second: nothing is faster on a logarithmic axis."""
 MOST_DOTS = 400
@@ -23,7 +21,7 @@ def _series(rows: Sequence[Row]) -> list[tuple[str, str, str, list[float]]]:
     found = (
         ("to detect", GREEN, ":", [r.detected_after_s for r in rows]),
         ("to mitigate, by Interlock", BLUE, "-", ours),
-        ("to mitigate, by people", ORANGE, "--", people),
+        ("to mitigate, by people", RED, "--", people),
     )
     named = [(name, colour, line, _minutes(values)) for name, colour, line, values in found]
     return [one for one in named if one[3]]
@@ -68,7 +66,7 @@ def times_by_class(rows: Sequence[Row]) -> Draw | None:
     def draw(pyplot: Any) -> Any:
         figure, axes = pyplot.subplots(figsize=(9.6, len(blocks) * 0.46 + 0.9))
         for n, (_, ours, people) in enumerate(blocks):
-            for values, colour, marker, off in ((ours, BLUE, "o", -0.19), (people, ORANGE, "D", 0.19)):
+            for values, colour, marker, off in ((ours, BLUE, "o", -0.19), (people, RED, "D", 0.19)):
                 if values:
                     _box(axes, values, n + off, colour, marker)
         axes.set_yticks(range(len(blocks)), [name for name, _, _ in blocks])
@@ -77,7 +75,7 @@ def times_by_class(rows: Sequence[Row]) -> Draw | None:
         axes.grid(axis="x", color=LIGHT, linewidth=0.8)
         axes.set_axisbelow(True)
         _minutes_axis(axes)
-        for label, colour, marker in (("by Interlock", BLUE, "o"), ("by people", ORANGE, "D")):
+        for label, colour, marker in (("by Interlock", BLUE, "o"), ("by people", RED, "D")):
             axes.plot([], [], marker, color=colour, label=label)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.34 / (len(blocks) * 0.46)), ncols=2)
         return figure

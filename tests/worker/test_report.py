@@ -13,26 +13,28 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner, Result
 
 from activities.adapters.sql import SqlJournal
 from runbooks.did import Did
 from runbooks.record import sealed
 from tests.runbooks.report_lab import closed, replayed, spec
 from tests.worker.report_cases import weeks
+from worker.cli import app
 
 HOSTILE = "<script>alert(1)</script>"
 
 
-def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, **env: str) -> Result:
+    """The command, in this process."""
+    return CliRunner().invoke(app, ["report", *words], env=env)
+
+
+def process(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The real command, in a process of its own."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("INTERLOCK_")}
-    return subprocess.run(
-        [sys.executable, "-m", "worker", "report", *words],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        env={**clean, **env},
-    )
+    argv = [sys.executable, "-m", "worker", "report", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=90, env={**clean, **env})
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def files(tmp_path: Path) -> Path:
 def said(*words: str) -> dict[str, Any]:
     """As JSON."""
     done = run(*words, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -84,7 +86,7 @@ def test_a_journal_gives_every_table_in_eighty_columns(journal: str) -> None:
     done = run("--journal", journal)
     lines = done.stdout.splitlines()
 
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert max(map(len, lines)) <= 80
     assert lines[0] == "69 incident(s), 2026-10-01 to 2026-11-01, from the journal"
     for title in (
@@ -189,7 +191,7 @@ def test_bad_input_is_one_sentence_and_exit_2(files: Path, words: list[str], say
     (files / "wrong.yaml").write_text(yaml.safe_dump({k: v for k, v in spec().items() if k != "starts"}))
     done = run(*(w.format(files) for w in words))
 
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert says in done.stderr
     assert done.stderr.startswith("interlock: ")
     assert "Traceback" not in done.stderr
@@ -200,8 +202,8 @@ def test_without_matplotlib_the_page_says_what_to_install(files: Path) -> None:
     hidden = files / "hidden"
     hidden.mkdir()
     (hidden / "matplotlib.py").write_text("raise ModuleNotFoundError('no matplotlib', name='matplotlib')")
-    done = run(str(files / "incidents"), "--html", str(files / "page.html"), PYTHONPATH=str(hidden))
-    plain = run(str(files / "incidents"), PYTHONPATH=str(hidden))
+    done = process(str(files / "incidents"), "--html", str(files / "page.html"), PYTHONPATH=str(hidden))
+    plain = process(str(files / "incidents"), PYTHONPATH=str(hidden))
 
     assert (done.returncode, plain.returncode) == (2, 0)
     assert "take the extra `demo` (`uv sync --extra demo`" in done.stderr
@@ -213,7 +215,7 @@ def test_the_page_is_one_file_with_every_plot_and_loads_nothing(journal: str, tm
     page = (tmp_path / "page.html").read_text()
     ids = re.findall(r'\bid="([^"]+)"', page)
 
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert page.count("<svg") == 5  # no label, no confusion matrix
     assert "60 % P" in page
     assert len(ids) == len(set(ids))
@@ -224,7 +226,7 @@ def test_the_page_is_one_file_with_every_plot_and_loads_nothing(journal: str, tm
 def test_the_same_report_gives_the_same_page(files: Path) -> None:
     """No date, no random id: it can be kept beside the incident files and compared."""
     for name in ("a.html", "b.html"):
-        assert run(str(files / "incidents"), str(files / "replay.json"), "--html", str(files / name)).returncode == 0
+        assert run(str(files / "incidents"), str(files / "replay.json"), "--html", str(files / name)).exit_code == 0
 
     assert (files / "a.html").read_text() == (files / "b.html").read_text()
 
@@ -238,7 +240,7 @@ def test_a_strangers_words_stay_words(files: Path) -> None:
     shown, drawn = run(*words), run(*words, "--html", str(files / "page.html"))
     page = (files / "page.html").read_text()
 
-    assert (shown.returncode, drawn.returncode) == (0, 0)
+    assert (shown.exit_code, drawn.exit_code) == (0, 0)
     assert "\x1b" not in shown.stdout
     assert "[red]no" in shown.stdout
     assert HOSTILE not in page
