@@ -88,11 +88,30 @@ def _meant(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _cases(incident: Incident, library: Library, policy: Policy) -> Iterator[tuple[str, TargetKind]]:
-    """Class and kind of target of each case that may be: as the file expects, and as the rules read its alerts."""
+def explained(incident: Incident, library: Library) -> Iterator[str]:
+    """What the rules make of the alerts of each target by themselves, and what the runbook then asks for."""
+    for target_id, alerts in _by_target(incident).items():
+        found = classify([_detection(incident, a) for a in alerts], library.taxonomy)
+        book = library.pick(found.failure_class, Target.of(target_id).kind)
+        steps = ", ".join(step.lever for step in book[1].steps) if book is not None else "page"
+        why = (
+            f"by rule {found.rule}"
+            if found.rule not in ("none", "tie", "low-confidence")
+            else "; ".join(found.evidence)
+        )
+        yield f"{target_id}: {found.failure_class} ({why}), which asks for {steps}"
+
+
+def _by_target(incident: Incident) -> dict[str, list[Alert]]:
     by: dict[str, list[Alert]] = {}
     for alert in incident.timeline.alerts:
         by.setdefault(alert.target, []).append(alert)
+    return by
+
+
+def _cases(incident: Incident, library: Library, policy: Policy) -> Iterator[tuple[str, TargetKind]]:
+    """Class and kind of target of each case that may be: as the file expects, and as the rules read its alerts."""
+    by = _by_target(incident)
     for target_id, alerts in by.items():
         kind = Target.of(target_id).kind
         yield classify([_detection(incident, a) for a in alerts], library.taxonomy).failure_class, kind

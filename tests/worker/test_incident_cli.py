@@ -94,6 +94,18 @@ def test_a_warning_alone_is_no_failure_unless_it_is_asked_for(run: Run, mine: Pa
     assert "no rule of the taxonomy knows 'EngineStuck'" in run("incident", "check", mine).out
 
 
+def test_explain_says_what_the_rules_make_of_each_target_and_why_of_none(run: Run, mine: Path) -> None:
+    known = run("incident", "check", mine, "--explain").out
+    mine.write_text(SKELETON.replace("generations_failed: 4, ", ""), "utf-8")
+    unknown = run("incident", "check", mine, "--explain").out
+
+    assert ": engine.hang (by rule hang-real-generations), which asks for isolate_endpoint, page\n" in known
+    assert (
+        "unknown (EngineHang: rule hang-real-generations does not hold: needs generations_failed >= 3, not measured"
+        in unknown
+    )
+
+
 def test_two_incidents_of_one_name_are_told(run: Run, mine: Path, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(SKELETON, "utf-8")
     done = run("incident", "check", tmp_path)

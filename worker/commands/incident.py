@@ -18,22 +18,29 @@ def check(
     files: Annotated[list[Path], typer.Argument(help="Incident files, or folders of them.")],
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings as well.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No warnings.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also say what the rules make of the alerts, and what is then asked for.")
+    ] = False,
     runbooks: Annotated[
         Path | None, typer.Option(help="Catalogue folder that it is held against. None: the shipped one.")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file. None: the shipped one.")] = None,
 ) -> None:
     """Say what is wrong, one sentence per mistake with file, line, field and the fix. Exit 1 for errors."""
+    from runbooks.incident_check import explained
     from runbooks.library import load_library, load_policy
     from runbooks.loader import CatalogError
     from worker.incidents import check_files, files_in
 
     count = errors = warnings = 0
     try:
-        for one in check_files(files_in(files), load_library(runbooks), load_policy(policy)):
+        library = load_library(runbooks)
+        for one in check_files(files_in(files), library, load_policy(policy)):
             count, errors, warnings = count + 1, errors + len(one.errors), warnings + len(one.warnings)
             for line in (*one.errors, *(() if quiet else one.warnings)):
                 typer.echo(line, err=line.startswith("error"))
+            for line in explained(one.incident, library) if explain and one.incident is not None else ():
+                typer.echo(f"{one.path}: {line}")
     except CatalogError as error:
         raise fail("\n".join(f"error: {p}" for p in error.problems)) from None
     typer.echo(f"{count} file(s), {errors} error(s), {warnings} warning(s)")
