@@ -137,14 +137,14 @@ class PoolFlow:
                 gave.fail("unreachable", rate * group.count)
                 group.tokens_s = group.running = 0.0
             elif of.hung:
-                out = group.queue * gives_up
+                out = group.queue * gives_up + rate * (dt - ask.deadline * gives_up)
                 gave.fail("stuck", out * group.count / dt)
                 restless |= abs(rate * dt - out) > 0.02 * (out + 0.05)
                 group.queue += rate * dt - out
                 group.running, group.tokens_s = min(group.queue, float(self.spec.slots)), 0.0
             else:
                 restless |= self._serve(group, rate, ask, work, dt)
-        out = self.stuck * gives_up
+        out = self.stuck * gives_up + dead * (dt - ask.deadline * gives_up)
         self.stuck += dead * dt - out
         gave.fail("stuck", out / dt)
         return not restless and abs(dead * dt - out) <= 0.02 * (out + 0.05)
