@@ -23,8 +23,9 @@ from worker.replay_one import Options, lost, replay_one
 from worker.replay_result import Row
 from worker.replay_stage import open_stage
 
-LONGEST_S = 180.0
-"""Real seconds after which an incident is given up: something in it waits for what never comes."""
+LONGEST_S, TRIES = 60.0, 2
+"""Real seconds after which an incident is given up, since something in it waits for what never comes, and how often it is
+played then: the test server has stuck before (worker/replay_timers.py)."""
 
 
 @dataclass
@@ -114,22 +115,26 @@ def _serve(pipe: Connection, options: Options) -> None:
 
 
 async def _play(pipe: Connection, options: Options) -> None:
-    incident = await _next(pipe)
+    incident, tries = await _next(pipe), 0
     while incident is not None:
         # After a failure a new server: the old one may still hold what failed.
         async with open_stage() as stage:
             whole = True
             while incident is not None and whole:
+                tries += 1
                 try:
                     async with asyncio.timeout(LONGEST_S):
                         row = await replay_one(stage, incident, options)
                 except TimeoutError:
-                    row, whole = lost(incident, f"no end within {LONGEST_S:.0f} s of real time"), False
-                except Exception as error:  # noqa: BLE001  # whatever it is, it is this incident's row, and the others go on
+                    whole = False
+                    if tries < TRIES:
+                        continue
+                    row = lost(incident, f"no end within {LONGEST_S:.0f} s of real time, {TRIES} times")
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is this incident's row; the others go on
                     traceback.print_exc()
                     row, whole = lost(incident, f"it could not be played: {type(error).__name__}: {error}"), False
                 pipe.send(row)
-                incident = await _next(pipe)
+                incident, tries = await _next(pipe), 0
 
 
 async def _next(pipe: Connection) -> Incident | None:

@@ -27,12 +27,13 @@ from temporalio.plugin import SimplePlugin
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Interceptor, Worker
 
 from runbooks.detection import TASK_QUEUE, guard_id, guard_queue, node_queue
 from worker.errors import OperatorError
 from worker.plugin import WORKFLOWS
 from worker.replay_clock import ClockKeeper, VirtualClock
+from worker.replay_timers import PatientRunner
 from worker.replay_watch import Watch
 from worker.temporal import SEARCH_ATTRIBUTES
 from worker.wiring import workers_over
@@ -161,8 +162,7 @@ async def open_stage() -> AsyncIterator[Stage]:
 
 
 def _plugin(clock: VirtualClock, watch: Watch) -> SimplePlugin:
-    """As `worker.plugin`, but for the sandbox: it would cost a fifth of the time and keep the clock out of the workflows,
-    and what it guards against is held by the suites that run every scenario in it."""
+    """As `worker.plugin`, but for the runner."""
     interceptors: list[Interceptor | ClientInterceptor] = [
         OnePayload(), ClockKeeper(clock), watch.interceptor(), _Worded(),
     ]  # fmt: skip
@@ -170,7 +170,7 @@ def _plugin(clock: VirtualClock, watch: Watch) -> SimplePlugin:
         "interlock-replay",
         data_converter=pydantic_data_converter,
         workflows=list(WORKFLOWS),
-        workflow_runner=lambda _: UnsandboxedWorkflowRunner(),
+        workflow_runner=lambda _: PatientRunner(),
         interceptors=interceptors,
     )
 

@@ -1,0 +1,56 @@
+"""Which cancels of timers are kept from the test server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+
+from worker.replay_timers import SOON, without_late_cancels
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def starts(seq: int, seconds: float) -> WorkflowActivationCompletion:
+    """A workflow task that starts a timer."""
+    done = WorkflowActivationCompletion()
+    command = done.successful.commands.add()
+    command.start_timer.seq = seq
+    command.start_timer.start_to_fire_timeout.FromTimedelta(timedelta(seconds=seconds))
+    return done
+
+
+def cancels(seq: int) -> WorkflowActivationCompletion:
+    """A workflow task that cancels a timer and then does something else."""
+    done = WorkflowActivationCompletion()
+    done.successful.commands.add().cancel_timer.seq = seq
+    done.successful.commands.add().complete_workflow_execution.SetInParent()
+    return done
+
+
+def kinds(done: WorkflowActivationCompletion) -> list[str]:
+    """What it asks of the server."""
+    return [str(c.WhichOneof("variant")) for c in done.successful.commands]
+
+
+def test_a_timer_that_may_fire_meanwhile_is_let_fire() -> None:
+    due: dict[int, datetime] = {}
+    without_late_cancels(starts(1, 30), NOW, due)
+    late = NOW + timedelta(seconds=30) - SOON / 2
+
+    assert kinds(without_late_cancels(cancels(1), late, due)) == ["complete_workflow_execution"]
+
+
+def test_a_timer_that_is_far_off_is_cancelled_as_the_workflow_wants() -> None:
+    due: dict[int, datetime] = {}
+    without_late_cancels(starts(1, 900), NOW, due)
+
+    assert kinds(without_late_cancels(cancels(1), NOW, due)) == ["cancel_timer", "complete_workflow_execution"]
+    assert due == {}
+
+
+def test_a_task_that_failed_is_passed_on() -> None:
+    failed = WorkflowActivationCompletion()
+    failed.failed.failure.message = "x"
+
+    assert without_late_cancels(failed, NOW, {}).failed.failure.message == "x"
