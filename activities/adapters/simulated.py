@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -20,8 +21,8 @@ from runbooks.detection import Target
 from runbooks.facts import Value
 from runbooks.incident import Incident
 
-LEAST_STEP_S = 0.5
-"""Calls that come within this of each other see the model at one moment: reading often must not make time finer."""
+GRID_S = 0.5
+"""Ports see the model at whole multiples of this: what they say must not hang on how fast the machine is that asks."""
 
 
 class SimulatedSite:
@@ -72,7 +73,7 @@ class SimulatedSite:
 
     def set_by_hand(self, settings: Mapping[str, Value]) -> None:
         """Whoever asks neither fence nor permit. ValueError: there is no such setting."""
-        self.advance(self._clock())
+        self._present()
         self.world.hand(settings, "by hand")
         self.world.settle()
 
@@ -82,6 +83,6 @@ class SimulatedSite:
         return self._health.well(target)
 
     def _present(self) -> None:
-        now = self._clock()
-        if self.world.seconds_of(now) - self.world.t >= LEAST_STEP_S:
-            self.advance(now)
+        to = math.floor(self.world.seconds_of(self._clock()) / GRID_S) * GRID_S
+        if to > self.world.t:
+            self.world.advance(to)

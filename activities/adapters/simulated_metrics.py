@@ -74,8 +74,10 @@ class SimulatedMetrics:
     def _measured(self, query: IndicatorQuery, exact: Reading) -> Reading:
         if exact.value is None or query.name in COUNTED:
             return exact
-        incident, at = self._view.world.incident, exact.observed_at
-        value = noisy(exact.value, incident.noise, incident.seed, query.name, query.scope, query.query, at.timestamp())
+        world, at = self._view.world, exact.observed_at
+        # By the model's moment, or by an earlier one at which the reading stands still.
+        t = round(min(world.t, world.seconds_of(at)), 2)
+        value = noisy(exact.value, world.incident.noise, world.incident.seed, query.name, query.scope, query.query, t)
         unit = query.query in ("error_rate", "kv_used") or query.name.endswith("_share")
         return Reading(min(1.0, value) if unit else value, at, exact.why)
 

@@ -58,7 +58,7 @@ class SimulatedProber:
         replica = next((r for r in seen.look.replicas if r.address == address), None)
         if replica is None:
             return self._check(pool, address, seen.at)
-        return self._of(replica, address, seen.at)
+        return self._of(replica, address, seen)
 
     def _check(self, pool: str, address: str, at: datetime) -> Generation:
         """A replica beside the pool's own, that was put there to try a node."""
@@ -66,12 +66,13 @@ class SimulatedProber:
         ok = any(p.address == address and p.check and world.ready(p) for p in world.pods.values())
         return _said(ok, 0.1 if ok else CLOSE_S, "" if ok else "connection refused", at)
 
-    def _of(self, replica: ReplicaLook, scope: str, at: datetime) -> Generation:
+    def _of(self, replica: ReplicaLook, scope: str, seen: Seen) -> Generation:
+        at = seen.at
         if not replica.up:
             return _said(False, CLOSE_S, "connection refused", at)
         if not replica.answers:
             return _said(False, self._timeout_s, f"no token within {self._timeout_s} s", at)
-        if self._chance(scope, at, "error") < replica.errors:
+        if self._chance(scope, seen.look.t, "error") < replica.errors:
             return _said(False, CLOSE_S, "HTTP 500", at)
         took_s = replica.wait_s + replica.token_s + CLOSE_S
         if took_s > self._timeout_s:
@@ -88,18 +89,18 @@ class SimulatedProber:
         shares, scope = world.shares(route), f"route/{route}"
         if not shares:
             return _said(False, CLOSE_S, "HTTP 404", self._view.now())
-        drawn = self._chance(scope, self._view.now(), "pool")
+        drawn = self._chance(scope, world.t, "pool")
         seen = self._routed(shares, drawn)
-        look, at = seen.look, seen.at
+        look, at, t = seen.look, seen.at, seen.look.t
         if not look.inside:
             return _said(False, CLOSE_S, "HTTP 503", at)
-        if self._chance(scope, at, "lost") < look.lost:
+        if self._chance(scope, t, "lost") < look.lost:
             return _said(False, CLOSE_S, "HTTP 503", at)
-        if self._chance(scope, at, "dead") < look.dead:
+        if self._chance(scope, t, "dead") < look.dead:
             return _said(False, self._timeout_s, f"no token within {self._timeout_s} s", at)
         inside = look.inside
-        met = inside[min(int(self._chance(scope, at, "replica") * len(inside)), len(inside) - 1)]
-        return self._of(met, scope, at)
+        met = inside[min(int(self._chance(scope, t, "replica") * len(inside)), len(inside) - 1)]
+        return self._of(met, scope, seen)
 
     def _routed(self, shares: dict[str, float], drawn: float) -> Seen:
         """The pool that it comes to."""
@@ -110,8 +111,8 @@ class SimulatedProber:
                 break
         return self._view.pool(pool, "probes")
 
-    def _chance(self, scope: str, at: datetime, what: str) -> float:
-        return uniform(self._world.incident.seed, what, scope, round(at.timestamp(), 1))
+    def _chance(self, scope: str, t: float, what: str) -> float:
+        return uniform(self._world.incident.seed, what, scope, round(t, 2))
 
 
 def _said(ok: bool, seconds: float, why: str, at: datetime) -> Generation:

@@ -50,7 +50,7 @@ class View:
                     self._clusters[id(blind), cluster] = seen
 
     def now(self) -> datetime:
-        """The moment of a fresh look: the model is at most half a second behind (`SimulatedSite`)."""
+        """The moment of a fresh look: the model is at most half a second behind (GRID_S)."""
         return self._clock()
 
     def pool(self, pool: str, by: What = "metrics") -> Seen:
