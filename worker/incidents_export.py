@@ -35,13 +35,13 @@ class NotExportable(Exception):
 
 def exported(record: CaseRecord, fleet: Fleet) -> Incident:
     """The record as an incident. NotExportable: it has no detection, no class, no end, or is not about this fleet."""
-    about, seen = record.target, [d for d in record.detections if d.status == "firing"]
+    about, seen = record.target, record.detections
     if about is None or not seen or record.classification is None or record.outcome is None:
         raise NotExportable("this case has no detection, class and outcome, so there is nothing to play")
     if not fleet.has(about):
         raise NotExportable(f"{about.id} is not in the fleet file: name the fleet that the case was about")
     closed = record.closed_at or record.opened_at
-    starts = min(min(d.started_at, d.received_at or d.observed_at) for d in seen) - BEFORE
+    starts = min(record.opened_at, *(min(d.started_at, _heard(record, d)) for d in seen)) - BEFORE
     starts = starts.replace(second=0, microsecond=0)
     moment = _Clock(starts)
     names, people = Renamed(fleet, about), _People()
@@ -141,14 +141,14 @@ def _ends(record: CaseRecord, moment: _Clock) -> dict[str, str]:
 
 
 def _alerts(record: CaseRecord, names: Renamed, moment: _Clock) -> Iterator[dict[str, Any]]:
-    """One for each fingerprint: as it fired first, taken back when it was."""
-    firing: dict[str, Detection] = {}
+    """One for each fingerprint: as it fired first, taken back when it was. A case keeps the last word of each alone."""
+    by: dict[str, list[Detection]] = {}
     for one in record.detections:
-        if one.status == "firing":
-            firing.setdefault(one.key, one)
-    for key, one in firing.items():
-        back = [d.observed_at for d in record.detections if d.key == key and d.status == "resolved"]
-        arrived = one.received_at or one.observed_at
+        by.setdefault(one.key, []).append(one)
+    for said in by.values():
+        one = next((d for d in said if d.status == "firing"), said[0])
+        arrived = _heard(record, one)
+        back = max((d.observed_at for d in said if d.status == "resolved"), default=None)
         yield {
             "at": moment(arrived),
             "alert": one.alert,
@@ -161,8 +161,16 @@ def _alerts(record: CaseRecord, names: Renamed, moment: _Clock) -> Iterator[dict
             "detector": one.detector,
             "automatic": one.automatic,
             "reported_by": "somebody" if one.reported_by else "",
-            **({"resolves": moment(max(back))} if back and moment(max(back)) != moment(arrived) else {}),
+            **({"resolves": moment(back)} if back is not None and moment(back) != moment(arrived) else {}),
         }
+
+
+def _heard(record: CaseRecord, one: Detection) -> datetime:
+    """When the case heard that it fires."""
+    if one.status == "firing":
+        return one.received_at or one.observed_at
+    told = (e.at for e in record.timeline if e.what == "alert firing" and e.text.split(" ")[0] == one.alert)
+    return next(told, record.opened_at)
 
 
 def _said(record: CaseRecord, about: str, people: _People, moment: _Clock) -> Iterator[dict[str, Any]]:

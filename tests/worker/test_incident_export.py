@@ -89,6 +89,22 @@ def test_times_are_those_of_the_case() -> None:
     assert made.moment(alert.resolves) == NOON + timedelta(minutes=5)
 
 
+def test_an_alert_of_which_only_its_end_is_kept_fires_when_the_case_heard_it() -> None:
+    """A case keeps the last word of each fingerprint."""
+    case = closed(target(3))
+    resolved = firing(target(3), status="resolved", observed_at=NOON + timedelta(minutes=5), received_at=None)
+    case = case.model_copy(update={"detections": [resolved]})
+    by_opening = exported(case, FLEET)
+    case.add(NOON + timedelta(seconds=30), "alert firing", "EngineHang by alertmanager, 2 times")
+    by_timeline = exported(case, FLEET)
+
+    assert [i.moment(i.timeline.alerts[0].at) - NOON for i in (by_opening, by_timeline)] == [
+        timedelta(0),
+        timedelta(seconds=30),
+    ]
+    assert by_timeline.moment(by_timeline.timeline.alerts[0].resolves) == NOON + timedelta(minutes=5)
+
+
 def test_names_of_people_stay_out_and_what_they_decided_does_not() -> None:
     made = exported(closed(target(3)), FLEET)
 
