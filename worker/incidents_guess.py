@@ -28,7 +28,7 @@ def guess(failure_class: str, target: Target, fleet: FleetSpec, evidence: dict[s
         case "engine.timeout":
             return {"fault": "dead_connections", "pool": pool, "share": 0.3}
         case "engine.exhaustion":
-            return {"fault": "long_requests", "route": route, "factor": 2.0}
+            return {"fault": "long_requests", "route": route, "factor": 3.0}
         case "engine.latency_spike":
             return {"fault": "slow", "pool": pool, "factor": 0.4, **one}
         case "engine.bad_output":
@@ -52,7 +52,7 @@ def guess(failure_class: str, target: Target, fleet: FleetSpec, evidence: dict[s
         case "dep.upstream":
             return {"fault": "upstream", "route": route, "share": 0.5}
         case "demand.surge":
-            return {"fault": "demand", "route": route, "factor": 2.0}
+            return {"fault": "demand", "route": route, "factor": 2.5}
         case _:
             # Nobody could say what it was: that it was not seen well is all that is known.
             return {"fault": "blind", "what": "metrics", "of": target.service or target.cluster, "stale": True}
