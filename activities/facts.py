@@ -126,7 +126,10 @@ class Gatherer:
     ) -> Known[FaultNow] | Unknown:
         """Whether the fault holds now: by the runbook's own criterion, else by real generations to the target."""
         if step.healthy is not None and step.healthy_indicator is not None:
-            return await self._by_criterion(step.healthy, step.healthy_indicator)
+            told = await self._by_criterion(step.healthy, step.healthy_indicator)
+            if isinstance(told, Unknown) and target.kind is TargetKind.SERVICE:
+                return await _seen_sick(target, pools, told)
+            return told
         if target.kind is TargetKind.ENDPOINT and target.endpoint is not None:
             began = self._clock()
             generation = await known(self._prober.generate(target.endpoint), 4, self._clock)
@@ -152,17 +155,8 @@ class Gatherer:
             scope = f"{target.node}/{target.gpu}"
             ok = IndicatorQuery(name="gpu_ok", source="cluster", query="gpu_ok", unit="share", scope=scope)
             return await self._by_criterion(Criterion(indicator="gpu_ok", above=1.0), ok)
-        if target.kind is TargetKind.SERVICE and target.service is not None:
-            state = await pools()
-            if isinstance(state, Unknown):
-                return state
-            pool = state.value.get(target.service)
-            if pool is None or pool.answering is None:
-                return Unknown(why=f"how many endpoints of {target.service} answer could not be measured")
-            detail = f"{pool.answering} of {pool.in_rotation} endpoints of {pool.pool} give tokens"
-            return Known(
-                value=FaultNow(holds=pool.answering < pool.in_rotation, detail=detail), observed_at=state.observed_at
-            )
+        if target.kind is TargetKind.SERVICE:
+            return await _by_generations(target, pools)
         return Unknown(why=f"nothing measures a {target.kind} yet")
 
     async def _left(self, target: Target) -> Known[FaultNow] | None:
@@ -183,6 +177,29 @@ class Gatherer:
         bound = f"<= {criterion.below:g}" if criterion.below is not None else f">= {criterion.above:g}"
         detail = f"{indicator.name} is {read.value:g} {indicator.unit} (healthy: {bound})"
         return Known(value=FaultNow(holds=not good(criterion, read.value), detail=detail), observed_at=read.observed_at)
+
+
+async def _seen_sick(
+    target: Target, pools: Callable[[], Awaitable[Known[dict[str, PoolState]] | Unknown]], told: Unknown
+) -> Known[FaultNow] | Unknown:
+    """Whoever should say how a pool is may be gone with it, as in oai-2022-06-24. That its endpoints give no tokens then
+    shows that it is sick; that they do is no proof that it is well by the runbook's measure."""
+    seen = await _by_generations(target, pools)
+    return seen if isinstance(seen, Known) and seen.value.holds else told
+
+
+async def _by_generations(
+    target: Target, pools: Callable[[], Awaitable[Known[dict[str, PoolState]] | Unknown]]
+) -> Known[FaultNow] | Unknown:
+    """How a pool is by real generations to each of its endpoints in rotation."""
+    state = await pools()
+    if isinstance(state, Unknown):
+        return state
+    pool = state.value.get(target.service or "")
+    if pool is None or pool.answering is None:
+        return Unknown(why=f"how many endpoints of {target.service} answer could not be measured")
+    detail = f"{pool.answering} of {pool.in_rotation} endpoints of {pool.pool} give tokens"
+    return Known(value=FaultNow(holds=pool.answering < pool.in_rotation, detail=detail), observed_at=state.observed_at)
 
 
 def evidence_time(detections: tuple[Detection, ...], fault: Known[FaultNow] | Unknown) -> Known[datetime] | Unknown:

@@ -53,6 +53,24 @@ def patient(verify: Verify) -> Verify:
     return verify.model_copy(update={"criteria": tuple(mild)})
 
 
+def fair(verify: Verify, first: Mapping[str, float]) -> Verify:
+    """The same, for a service that was bad already: where an indicator was not good before the step (`first`), what it was
+    then is no proof that the step made it worse; a quarter more than that is."""
+    return verify.model_copy(update={"criteria": tuple(_fair(c, first.get(c.indicator)) for c in verify.criteria)})
+
+
+def _fair(criterion: Criterion, start: float | None) -> Criterion:
+    if start is None or math.isnan(start) or _meets(criterion, start):
+        return criterion
+    above, below = criterion.worse_above, criterion.worse_below
+    return criterion.model_copy(
+        update={
+            "worse_above": None if above is None else max(above, 1.25 * start),
+            "worse_below": None if below is None else min(below, 0.75 * start),
+        }
+    )
+
+
 def worse_in_the_end(verify: Verify, samples: Sequence[Sample], parts: int = 1) -> str:
     """Which indicator was over its worse bound twice in its last two readings of each of `parts` pools, or nothing."""
     for criterion in verify.criteria:
@@ -96,8 +114,10 @@ def _value(sample: Sample) -> float | None:
 
 def _good(criterion: Criterion, sample: Sample) -> bool:
     value = _value(sample)
-    if value is None:
-        return False
+    return value is not None and _meets(criterion, value)
+
+
+def _meets(criterion: Criterion, value: float) -> bool:
     if criterion.below is not None and value > criterion.below:
         return False
     return criterion.above is None or value >= criterion.above

@@ -43,6 +43,10 @@ class PoolState(Model):
     load_tps: float | None = Field(description="Tokens/s asked of it now; None: not measured.")
     queue: float | None = None
     kv_used: Share | None = None
+    failing: Share | None = Field(
+        default=None,
+        description="Share of its requests that fail, by the proxy; None: it was asked for none, or not measured.",
+    )
     residency: str = ""
     tenants: tuple[str, ...] = ()
 

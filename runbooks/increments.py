@@ -75,7 +75,8 @@ def plan_change(
             case RecycleConnections():
                 return _recycle(step, settings)
             case ShedLoad():
-                return _shed(step, increment, settings, lever_policy)
+                fits = _fits(step, settings, pools, fleet, reserved_tps or {})
+                return fits or _shed(step, increment, settings, lever_policy)
             case RebalanceNodes() | RestartEngine() | IncreaseCapacity() | RolloutHotfix() | RollbackChange():
                 return plan_cluster_change(step, settings, cluster, fleet, own or {})
             case FreezeChanges() | ResetGpu() | RebootNode():
@@ -160,6 +161,28 @@ def _recycle(step: RecycleConnections, settings: Settings) -> Planned:
     return Change(
         before={key: now}, after={key: wanted}, last=True, note=f"connections of {step.pool} live {wanted} s at most"
     )
+
+
+def _fits(
+    step: ShedLoad,
+    settings: Settings,
+    pools: Mapping[str, PoolState] | None,
+    fleet: Fleet,
+    reserved_tps: Mapping[str, float],
+) -> NothingToDo | CannotPlan | None:
+    """Whether enough is refused for all that a pool is asked for to fit elsewhere. None: not yet, or nobody wants that."""
+    if step.makes_room_for is None:
+        return None
+    route = fleet.route(step.route)
+    if pools is None:
+        return CannotPlan(why="the state of the pools is unknown: nobody can say how much must be refused")
+    if route is None or step.makes_room_for not in route.pools:
+        return CannotPlan(why=f"the fleet has no route {step.route} with a pool {step.makes_room_for}")
+    weights = {name: _number(settings, weight_key(route.name, name)) for name in route.pools}
+    moved = reroute_weights(route, step.makes_room_for, 0.0, pools, weights, 1.0, reserved_tps)
+    if moved.nowhere_tps > 0 or moved.moved_share == 0.0:
+        return None
+    return NothingToDo(why=f"all that {step.makes_room_for} is asked for fits in the others of route {route.name}")
 
 
 def _shed(step: ShedLoad, increment: int, settings: Settings, limits: LeverPolicy) -> Planned:

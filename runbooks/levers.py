@@ -53,6 +53,10 @@ class ShedLoad(Model):
     tier: Name
     admit: Share = Field(default=0.0, description="Share of the tier's requests still admitted in the end.")
     increment: Share = Field(default=0.5, gt=0, description="Largest share refused more before the next verify.")
+    makes_room_for: Name | None = Field(
+        default=None,
+        description="Pool of the route whose load must fit in the others: no more is refused than that takes. None: no such end.",
+    )
 
 
 class RebalanceNodes(Model):
@@ -170,12 +174,13 @@ def kind(step: Step) -> Kind:
 def takes_back_whole(step: Step) -> bool:
     """True when an increment that did harm condemns the whole step: all of it is undone, not only the last part.
 
-    Half a drain keeps a node from serving for nothing; a version that is bad in one ring is bad in the others.
+    Half a drain keeps a node from serving for nothing; a version that is bad in one ring is bad in the others; and whoever
+    is refused without a proof that it helps the others is refused for nothing.
     """
     match step:
-        case RebalanceNodes() | RolloutHotfix() | RollbackChange() | FreezeChanges():
+        case ShedLoad() | RebalanceNodes() | RolloutHotfix() | RollbackChange() | FreezeChanges():
             return True
-        case RerouteTraffic() | IsolateEndpoint() | RecycleConnections() | ShedLoad() | IncreaseCapacity():
+        case RerouteTraffic() | IsolateEndpoint() | RecycleConnections() | IncreaseCapacity():
             return False
         case RestartEngine() | ResetGpu() | RebootNode() | Page():
             return False

@@ -43,7 +43,7 @@ class PlannedStep(Model):
     indicators: tuple[IndicatorQuery, ...]
     on_cannot_tell: Literal["undo", "keep_and_page"]
     restore: RestoreRule
-    then: Literal["stand", "next"] = "stand"
+    then: Literal["stand", "next", "enable"] = "stand"
     by_pool: dict[str, tuple[IndicatorQuery, ...]] = Field(
         default_factory=dict, description="For a rollout: the same indicators for each pool that a ring changes."
     )

@@ -34,7 +34,7 @@ from runbooks.fleet import Endpoint, Fleet, Node, Pool, Route, Workload, outside
 from runbooks.gates.dependencies import could_load
 from runbooks.gates.question import Question
 from runbooks.increments import plan_change
-from runbooks.levers import ClusterStep, NodeStep, Page, ResetGpu, RolloutHotfix, is_change
+from runbooks.levers import ClusterStep, NodeStep, Page, ResetGpu, RolloutHotfix, ShedLoad, is_change
 from runbooks.plan import PlannedStep
 from runbooks.policy import Policy
 
@@ -117,6 +117,9 @@ class World:
         step = self.step.step
         if isinstance(step, Page):
             return NothingToDo(why="it tells people")
+        if isinstance(step, ShedLoad):
+            # Little is asked of this world, so that nothing would have to make room: what is shown is the most it may be.
+            step = step.model_copy(update={"makes_room_for": None})
         limits = policy.for_lever(step.lever)
         return plan_change(
             step, "act", increment, self.settings, self.pools(), self.fleet, limits, {}, self.state, self.settings

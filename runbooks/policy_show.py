@@ -258,7 +258,7 @@ def _worse(step: PlannedStep) -> str:
         return "cannot be taken back: people are told and own it"
     if takes_back_whole(step.step):
         return "the whole step is taken back, then the next step"
-    return "the last increment is taken back; when nothing of it stands, the next step"
+    return "the last increment is taken back, then the next step"
 
 
 def _cannot_tell(step: PlannedStep) -> str:
@@ -268,7 +268,9 @@ def _cannot_tell(step: PlannedStep) -> str:
 
 
 def _back(step: PlannedStep) -> str:
-    on = "then the next step, also when it helped; " if step.then == "next" else ""
+    on = {"stand": "", "next": "then the next step, also when it helped; "}.get(
+        step.then, "it only makes room for the next step, and is taken back when that one does not stand; "
+    )
     return on + _to_normal(step)
 
 

@@ -30,6 +30,7 @@ STEP_ENDS = {
     "undone": "it did not help, and was taken back",
     "stopped": "it did not help, was taken back, and what was before is bad as well",
     "kept": "nobody could tell whether it helped: it was kept",
+    "partly": "a part of it stands, and was no worse than before",
     "uncertain": "it may or may not have been applied",
     "already": "nothing to change",
     "enough": "what was done before sufficed",

@@ -68,9 +68,10 @@ class StepSpec(Model):
     verify: Verify | None = Field(default=None, description="Required for every lever but page.")
     on_cannot_tell: Literal["undo", "keep_and_page"] = "undo"
     restore: RestoreRule = RestoreRule()
-    then: Literal["stand", "next"] = Field(
+    then: Literal["stand", "next", "enable"] = Field(
         default="stand",
-        description="When it was Better: stand and watch, or go on (a drained node is reset before it comes back).",
+        description="When it was Better: stand and watch, or go on (a drained node is reset before it comes back). enable: "
+        "it only makes room for the next step, and is taken back at once when nothing of that one stands.",
     )
 
     @model_validator(mode="after")

@@ -201,6 +201,12 @@ class CaseFile:
         heard = [d.received_at for d in self.firing() if d.received_at is not None]
         return max(heard, default=self.record.opened_at)
 
+    def silent(self) -> bool:
+        """Its detectors fire, and have said nothing for so long that only what is measured counts: many never repeat."""
+        assert self.diagnosis is not None
+        quiet_s = (workflow.now() - self.last_word()).total_seconds()
+        return bool(self.firing()) and quiet_s > self.diagnosis.timing.max_alert_age_s
+
     # --- people ----------------------------------------------------------------------------------------------------
 
     def rights(self) -> Rights:

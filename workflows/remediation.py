@@ -24,6 +24,9 @@ from workflows.retries import QUICK
 from workflows.standing import Standing
 from workflows.steps import HISTORY_AT_MOST, StepRun
 
+NOTHING_STANDS = ("refused", "undone", "rejected", "expired")
+"""Ends of a step that changed nothing for good, after which the runbook goes on."""
+
 
 @workflow.defn(name="Remediation")
 class Remediation(Doors):
@@ -155,11 +158,15 @@ class Remediation(Doors):
             end = await run.run()
             if run.record.standing is not None or (end == "mitigated" and run.record.receipts):
                 stood.append(Standing(case, moves, step, run.record))
-            if end == "mitigated" and case.record.mitigated_at is None:
+            helps = (end == "mitigated" and step.then != "enable") or (end == "enough" and stood)
+            if helps and case.record.mitigated_at is None:
                 case.record.mitigated_at = workflow.now()  # time to mitigate stops here
-                case.note("mitigated", f"{step.step.lever}: {step.envelope.direction}")
-            if end == "mitigated" and step.then == "next":
-                continue
+                helped = step if end == "mitigated" else stood[-1].step
+                case.note("mitigated", f"{helped.step.lever}: {helped.envelope.direction}")
+            if end in NOTHING_STANDS:
+                await self._no_use(case, stood)
+            if end == "partly" or (end == "mitigated" and step.then != "stand"):
+                continue  # what helped a little stands, and the next step is added to it
             if stood and stood[-1].record is run.record and end in ("mitigated", "kept"):
                 return await self._stand(case, stood)
             match end:
@@ -188,6 +195,15 @@ class Remediation(Doors):
             f"{plan.failure_class}/exhausted", "The runbook has no further step", _story(case)
         )
         return "paged", "no step of the runbook could be done"
+
+    async def _no_use(self, case: CaseFile, stood: list[Standing]) -> None:
+        """A step that only made room for this one is taken back at once, by the gates of an undo: whoever it refuses would be
+        refused for nothing. When it cannot be, it stands and is watched like everything else."""
+        if not stood or stood[-1].step.then != "enable":
+            return
+        case.note("no use", f"{stood[-1].step.id}: nothing stands of what it made room for")
+        if await stood[-1].take_back():
+            stood.pop()
 
     async def _hand_over(self, case: CaseFile, stood: list[Standing]) -> tuple[Outcome | None, str]:
         """Many targets are sick at once: the domain's case takes its detections. What stands of this one it ends itself."""
@@ -236,7 +252,7 @@ class Remediation(Doors):
             if end not in ("restored", "fixed"):
                 return await self._ended(case, stood, end)
             stood.pop()
-        if case.firing():
+        if case.firing() and not case.silent():
             return None, ""
         if not any(s.back == "restorable" and s.receipts for s in case.record.steps):
             return "fixed", "the fault is gone, and what was changed is meant to stay"

@@ -106,6 +106,8 @@ class Standing:
                 self._clear_since = self._clear_since or now
                 pause = every
                 if (now - self._clear_since).total_seconds() >= self.step.restore.clear_for_s:
+                    # What stood unproven has helped after all, or only in part and something else did: users are well.
+                    self.case.record.mitigated_at = self.case.record.mitigated_at or self._clear_since
                     return None
             else:
                 self._clear_since = None
@@ -119,9 +121,7 @@ class Standing:
 
     def _quiet(self) -> bool:
         """No alert fires, or its detector has said nothing for so long that only the measurement counts."""
-        assert self.case.diagnosis is not None
-        silent_s = (workflow.now() - self.case.last_word()).total_seconds()
-        return not self.case.firing() or silent_s > self.case.diagnosis.timing.max_alert_age_s
+        return not self.case.firing() or self.case.silent()
 
     async def _look(self) -> WatchResult:
         assert self.case.record.target is not None

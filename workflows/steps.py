@@ -9,7 +9,7 @@ from typing import Literal
 from temporalio import workflow
 
 from runbooks.change import Change, Receipt
-from runbooks.effects import patient, worse_in_the_end
+from runbooks.effects import fair, patient, worse_in_the_end
 from runbooks.levers import Kind, RolloutHotfix, kind, takes_back_whole
 from runbooks.people import Pending
 from runbooks.plan import CheckResult, Effect, PlannedStep
@@ -28,6 +28,7 @@ StepEnd = Literal[
     "rejected",
     "expired",
     "kept",
+    "partly",
     "uncertain",
     "aborted",
     "replan",
@@ -333,12 +334,9 @@ class StepRun:
     async def _give_up(self, why: str) -> StepEnd:
         self.case.note("step refused", f"{self.step.id}: {why}")
         await self.moves.release(self.step, self.record, applied=False)
-        if self.record.standing is None:
-            return "refused"
-        self.case.record.owner = await self.case.page_people(
-            f"{self.step.id}/partly", f"Only part of {self.step.step.lever} could be done", why
-        )
-        return "kept"
+        # Increments that were proven no worse stand, and what comes next in the runbook is added to them; after the last
+        # step people are told.
+        return "refused" if self.record.standing is None else "partly"
 
     # --- approval --------------------------------------------------------------------------------------------------
 
@@ -443,7 +441,7 @@ class StepRun:
         if kind(self.step.step) is not Kind.IRREVERSIBLE:  # what nobody can take back does not stand: it has happened
             self.record.standing = merged(before, receipt)
         case.show("verifying")
-        effect = await self.moves.verify(self.step, receipt, baseline)
+        effect = await self.moves.verify(self._judged(), receipt, baseline)
         self.record.effects.append(effect)
         way = effect.outcome == "better" and bool(baseline)
         case.note("effect: on the way" if way else f"effect: {effect.outcome}", effect.why)
@@ -461,7 +459,7 @@ class StepRun:
         case = self.case
         case.show("verifying")
         latest = self.record.standing or self.record.receipts[-1]
-        effect = await self.moves.verify(self.step, latest, {})
+        effect = await self.moves.verify(self._judged(), latest, {})
         self.record.effects.append(effect)
         case.note(f"effect of the whole: {effect.outcome}", effect.why)
         if effect.outcome == "better":
@@ -469,6 +467,11 @@ class StepRun:
         if effect.outcome == "cannot_tell" and (self.step.on_cannot_tell == "keep_and_page" or case.taken_by):
             return await self._keep(f"{self.step.step.lever} cannot be proven: {effect.why}")
         return await self._undo(latest, None, effect)
+
+    def _judged(self) -> PlannedStep:
+        """With bounds for Worse that a service which was bad before the step does not break by itself."""
+        assert self.step.verify is not None
+        return self.step.model_copy(update={"verify": fair(self.step.verify, self._first)})
 
     async def _keep(self, why: str, bad: str = "") -> StepEnd:
         """The change stays, not proven Better: a person has been told and owns it. `bad`: and it did harm."""
@@ -538,7 +541,7 @@ class StepRun:
                 f"{self.step.id}/way-back", "The version before is bad as well: nothing more is rolled", effect.why
             )
             return "stopped"
-        return "undone" if before is None else "kept"
+        return "undone" if before is None else "partly"
 
     async def _way_back(self, receipt: Receipt) -> Effect:
         """Better: no worse than before the step began. Worse only by what is measured at the end: the version that is

@@ -188,6 +188,15 @@ def _ended(pair: Pair, pool: str) -> float:
     return pair.gain(_stat(pool, "upstream_rq_completed")) + _given_up(pair, pool)
 
 
+def failing_share(pair: Pair, pool: str) -> float | None:
+    """Share of a pool's requests that failed between two Envoy readings; None: none ended, or it cannot be said."""
+    try:
+        ended = _ended(pair, pool)
+        return min(1.0, _failed(pair, pool) / ended) if ended > 0 else None
+    except NotMeasured:
+        return None
+
+
 def _names(pools: list[Pool]) -> str:
     return ", ".join(pool.name for pool in pools)
 

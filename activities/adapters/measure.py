@@ -21,7 +21,7 @@ from datetime import datetime
 import httpx
 
 from activities.adapters.cluster_indicators import ClusterIndicators
-from activities.adapters.indicators import Declared, ScrapeIndicators, attempt, requests
+from activities.adapters.indicators import Declared, ScrapeIndicators, attempt, failing_share, requests
 from activities.adapters.pool_state import pool_state, served_tps
 from activities.adapters.probe import HttpProber
 from activities.adapters.prometheus import PrometheusSource
@@ -110,22 +110,26 @@ class Measurements:
             raise Permanent(f"there is no pool in domain {domain!r}")
         asked = self._now()
         rotation = {p.name: [e.address for e in p.endpoints if _is_in(declared, p, e.address)] for p in pools}
-        looks: dict[str, Sequence[Look | None]] = dict(
-            zip(rotation, await asyncio.gather(*(self._looks(p, rotation[p.name]) for p in pools)), strict=True)
+        found, proxy = await asyncio.gather(
+            asyncio.gather(*(self._looks(p, rotation[p.name]) for p in pools)), self._proxy()
         )
+        looks: dict[str, Sequence[Look | None]] = dict(zip(rotation, found, strict=True))
         seen = [found for part in looks.values() for found in part if found is not None]
         if not seen and any(rotation.values()):
             raise Retryable(f"no endpoint of {domain} could be measured")
         times = [asked, *(found.observed_at for found in seen)]
         served = {p.name: served_tps(p, looks[p.name]) for p in pools}
-        proxy = None
-        if self._admin is not None and None in served.values():
-            proxy = await attempt(self._source.envoy_pair, self._admin)
-        if isinstance(proxy, Pair):
+        if proxy is not None:
             times.append(proxy.base.observed_at)
-        asked_tps = {p.name: self._asked(p, served, proxy) if isinstance(proxy, Pair) else None for p in pools}
-        states = {p.name: pool_state(p, looks[p.name], asked_tps[p.name]) for p in pools}
+        asked_tps = {p.name: self._asked(p, served, proxy) if proxy is not None else None for p in pools}
+        failing = {p.name: failing_share(proxy, p.name) if proxy is not None else None for p in pools}
+        states = {p.name: pool_state(p, looks[p.name], asked_tps[p.name], failing[p.name]) for p in pools}
         return PoolStates(states, min(times))
+
+    async def _proxy(self) -> Pair | None:
+        """What users get, by the proxy's counters. None: there is none, or it does not say."""
+        found = None if self._admin is None else await attempt(self._source.envoy_pair, self._admin)
+        return found if isinstance(found, Pair) else None
 
     async def _looks(self, pool: Pool, addresses: list[str]) -> list[Look | None]:
         return list(await asyncio.gather(*(self._look(pool, address) for address in addresses)))

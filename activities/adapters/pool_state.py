@@ -12,10 +12,12 @@ from runbooks.facts import PoolState
 from runbooks.fleet import Pool
 
 
-def pool_state(pool: Pool, looks: Sequence[Look | None], asked_tps: float | None) -> PoolState:
+def pool_state(
+    pool: Pool, looks: Sequence[Look | None], asked_tps: float | None, failing: float | None = None
+) -> PoolState:
     """`looks`: one for each endpoint in rotation, None where it was not measured.
 
-    `asked_tps`: the load by the proxy's word, used when the engines cannot all be read.
+    `asked_tps`: the load by the proxy's word, used when the engines cannot all be read. `failing`: its share of failures.
     """
     seen = [found for found in looks if found is not None]
     answering = sum(found.answering for found in seen) if len(seen) == len(looks) else None
@@ -29,6 +31,7 @@ def pool_state(pool: Pool, looks: Sequence[Look | None], asked_tps: float | None
         load_tps=asked_tps if served is None else served,
         queue=_queue(pool, looks),
         kv_used=_kv_used(pool, looks),
+        failing=failing,
         residency=pool.residency,
         tenants=pool.tenants,
     )

@@ -131,8 +131,9 @@ class SimulatedMetrics:
         return seen.look, seen.at
 
     def _state(self, pool: Pool, inside: Sequence[str], answering: int | None, look: PoolLook | None) -> PoolState:
-        load = queue = kv = None
+        load = queue = kv = failing = None
         if look is not None:
+            failing = min(1.0, look.errors_s / look.ended_s) if look.ended_s > 0 else None
             mine = [r for r in look.replicas if r.address in inside]
             readable = bool(mine) and all(r.up for r in mine)
             # An engine that cannot be read: what the proxy asks of the pool tells its load.
@@ -149,6 +150,7 @@ class SimulatedMetrics:
             load_tps=load,
             queue=queue,
             kv_used=kv,
+            failing=failing,
             residency=pool.residency,
             tenants=pool.tenants,
         )

@@ -79,6 +79,8 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
     return say("G3", "allow", "; ".join([*told, *notes]) or "nothing receives more load")
 
 
+FAILS_AT_MOST = 0.1
+"""Share of failed requests over which a pool receives nothing new. Our inference: far over any service's error budget."""
 WORST = ("allow", "ask", "hold", "deny")
 
 
@@ -114,6 +116,10 @@ def _room_for(q: Question, f: Facts, pool: str, extra: float, notes: list[str]) 
     if state.load_tps is None:
         return unknown(q, "G3", f"the load of {pool}", Unknown(why="tokens/s could not be measured"))
     route = q.fleet.route_of(pool)
+    if state.failing is not None and state.failing > FAILS_AT_MOST:
+        # A pool whose users are failed already often looks idle: its load is what it still serves.
+        why = f"{pool} itself fails {state.failing:.0%} of its requests; one that fails over {FAILS_AT_MOST:.0%} receives nothing"
+        return say("G3", "deny", why)
     limit = state.capacity_tps * (route.target_utilisation if route else 0.8)
     if state.load_tps + extra > limit:
         why = f"{pool} would carry {state.load_tps + extra:.0f} tokens/s; {limit:.0f} is its limit"

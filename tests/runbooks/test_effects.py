@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbooks.effects import judge_effect
+from runbooks.effects import fair, judge_effect
 from runbooks.plan import Effect, Sample
 from runbooks.schema import Criterion, Verify
 
@@ -232,3 +232,24 @@ def test_the_last_increment_must_reach_the_aim_itself() -> None:
     ]
 
     assert judge_effect(SERVING, samples, SINCE, at(10), None, COUNTED).outcome == "pending"
+
+
+def test_a_service_that_was_bad_before_the_step_is_not_made_worse_by_staying_so() -> None:
+    """oai-2022-06-24: half of all requests failed before the first tenth was moved. A quarter more than before is Worse."""
+    high = Criterion(indicator="error_rate", below=0.05, worse_above=0.5)
+    low = Criterion(indicator="tokens", above=100.0, worse_below=50.0)
+    verify = VERIFY.model_copy(update={"criteria": (high, low)})
+
+    def bounds(**first: float) -> tuple[float | None, float | None]:
+        one, two = fair(verify, first).criteria
+        return one.worse_above, two.worse_below
+
+    assert bounds(error_rate=0.6, tokens=20.0) == (0.75, 15.0)
+    assert bounds(error_rate=0.2, tokens=90.0) == (0.5, 50.0)
+    assert bounds(error_rate=0.05, tokens=100.0) == (0.5, 50.0)
+    assert bounds(error_rate=float("nan"), tokens=float("nan")) == (0.5, 50.0)
+    assert bounds() == (0.5, 50.0)
+    plain = VERIFY.model_copy(update={"criteria": (Criterion(indicator="error_rate", below=0.05),)})
+    assert fair(plain, {"error_rate": 0.9}) == plain
+    other = VERIFY.model_copy(update={"criteria": (Criterion(indicator="tokens", above=1.0),)})
+    assert fair(other, {"tokens": 0.5}) == other

@@ -54,6 +54,12 @@ def loads(a: float | None = 40.0, b: float | None = 40.0, guard: Any = None) -> 
     return facts(pools=pools, guard=guard or known(GuardView(domain="lab")))
 
 
+def failing(share: float | None) -> Facts:
+    """Pool-b fails this share of what it is asked."""
+    sick = pool("pool-b", 4, load=40.0).model_copy(update={"failing": share})
+    return facts(pools=known({"pool-a": pool("pool-a", load=40.0), "pool-b": sick}))
+
+
 def promised(tps: float = 20.0, age_s: float = 1.0, case: str = "other#1.1", to: str = "pool-b") -> Any:
     """Another case has moved so much to the pool."""
     receipt = StandingReceipt(
@@ -142,6 +148,10 @@ G3 = [
      moves(fleet=FLEET.model_copy(update={"routes": (FLEET.routes[0].model_copy(update={"target_utilisation": 0.5}),)})), loads()),
     (yes("pool-a carries 40 of 90 tokens/s; pool-b would carry 70 of 96 tokens/s"),
      question(change=change(endpoints_down={"pool-a": 1}, **MOVE)), loads()),
+    # A pool whose users are failed already looks idle (oai-2024-04-10, after the first increment).
+    (no("pool-b itself fails 11% of its requests; one that fails over 10% receives nothing"), moves(), failing(0.11)),
+    (yes("pool-b would carry 70 of 96 tokens/s"), moves(), failing(0.1)),
+    (yes("pool-b would carry 70 of 96 tokens/s"), moves(), failing(None)),
     # A restore gives back a share of all that the route carries now.
     (yes("pool-a would carry 64 of 72 tokens/s"), RAISED, at({A: 0, B: 100}, 24.0, 56.0)),
     (no("pool-a would carry 80 tokens/s; 72 is its limit"), RAISED, at({A: 0, B: 100})),

@@ -148,3 +148,36 @@ def test_a_route_without_traffic_or_with_coarse_weights_is_not_moved(fleet: Flee
 def test_undo_is_not_planned_from_a_step(fleet: Fleet) -> None:
     """Receipts say what stood before; a step does not."""
     assert isinstance(plan_change(ISOLATE, "undo", 0, {KEY: "out"}, None, fleet, LeverPolicy()), CannotPlan)
+
+
+def _loaded(a: float | None, b: float, known: bool = True) -> dict[str, PoolState] | None:
+    """Pool-a is gone and asked for `a`; pool-b may be asked for 80 tokens/s of its 100."""
+    gone = PoolState(pool="pool-a", endpoints=2, in_rotation=2, answering=0, capacity_tps=0, load_tps=a)
+    well = PoolState(pool="pool-b", endpoints=2, in_rotation=2, answering=2, capacity_tps=100, load_tps=b)
+    return {"pool-a": gone, "pool-b": well} if known else None
+
+
+@pytest.mark.parametrize(
+    ("pools", "kind"),
+    [
+        (_loaded(40, 60), Change),
+        (_loaded(40, 41), Change),
+        (_loaded(40, 40), NothingToDo),
+        (_loaded(20, 45), NothingToDo),
+        (_loaded(None, 90), Change),
+        (_loaded(40, 60, known=False), CannotPlan),
+    ],
+)
+def test_shedding_that_makes_room_ends_when_the_rest_fits_elsewhere(
+    pools: dict[str, PoolState] | None, kind: type, fleet: Fleet
+) -> None:
+    """Nobody is refused for more than the others lack; a load that cannot be read is told by the weights."""
+    step = SHED.model_copy(update={"makes_room_for": "pool-a"})
+    settings: Settings = {"admit/chat/batch": 100, **WEIGHTS}
+    found = plan_change(step, "act", 0, settings, pools, fleet, LeverPolicy())
+    assert isinstance(found, kind), found
+    if isinstance(found, NothingToDo):
+        assert found.why == "all that pool-a is asked for fits in the others of route chat"
+    elsewhere = step.model_copy(update={"makes_room_for": "pool-x"})
+    lost = plan_change(elsewhere, "act", 0, settings, _loaded(40, 60), fleet, LeverPolicy())
+    assert lost == CannotPlan(why="the fleet has no route chat with a pool pool-x")

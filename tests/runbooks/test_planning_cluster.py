@@ -68,7 +68,7 @@ STEPS: list[tuple[Detection, str, list[Any]]] = [
     (detection("VLLMRequestsWaiting", service="big"), "engine.exhaustion",
      ["shed_load", IncreaseCapacity(pool="big", by=1, at_once=1), "reroute_traffic"]),
     (detection("InferencePoolPendingPods", service="big"), "infra.capacity_loss",
-     ["reroute_traffic", IncreaseCapacity(pool="small", by=2, at_once=1), "shed_load"]),
+     ["reroute_traffic", IncreaseCapacity(pool="small", by=2, at_once=1), "shed_load", "reroute_traffic"]),
     (detection("KubeDeploymentRolloutStuck", service="big"), "ops.bad_change",
      [RollbackChange(pool="big", fault_began=BEGAN, window_s=3600)]),
     (detection("EngineLatency", {"minutes_since_change": 10}, service="small"), "ops.bad_change",

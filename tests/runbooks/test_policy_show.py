@@ -68,7 +68,7 @@ def test_a_class_in_auto_reads_as_what_it_does(policy: Policy, library: Library)
         "increments 1, each checked and proven: pool-a-0.example:8000 out of rotation in pool-a",
         "limits max_endpoints_down 1, max_share_down 0.5, max_acts_per_hour 6, attempts 2, cooldown_s 3600",
         "proven by route_generation >= 1 and error_rate <= 0.05 for 6 s, within 45 s",
-        "worse the last increment is taken back; when nothing of it stands, the next step",
+        "worse the last increment is taken back, then the next step",
         "cannot tell it stays, and people are told and own it",
         "afterwards put back at once when the fault has been gone for 20 s",
     ]

@@ -192,7 +192,7 @@ def _harmful(library: Library) -> Library:
     book: Runbook = library.runbooks["only.yaml"]
     first = book.steps[0]
     assert first.verify is not None
-    harm = Criterion(indicator=first.verify.criteria[0].indicator, below=0.0, worse_above=0.01)
+    harm = Criterion(indicator=first.verify.criteria[0].indicator, below=1e6, worse_above=0.01)
     verify = first.verify.model_copy(update={"criteria": (*first.verify.criteria, harm)})
     steps = (first.model_copy(update={"verify": verify}), *book.steps[1:])
     return library.model_copy(update={"runbooks": {"only.yaml": book.model_copy(update={"steps": steps})}})
