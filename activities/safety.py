@@ -311,6 +311,7 @@ class SafetyActivities:
             reserved(view.value, req.workflow_id, self._clock()) if isinstance(view, Known) else {},
             placed.value.state if isinstance(placed, Known) else None,
             own,
+            self._policy.placement.residency,
         )
 
     async def _before(

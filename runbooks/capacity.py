@@ -6,7 +6,7 @@ All loads are tokens/s. A pool whose figures are unknown receives nothing new.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from runbooks.base import Model
 from runbooks.facts import PoolState
@@ -43,8 +43,12 @@ def reroute_weights(
     weights: Mapping[str, int],
     largest_move: float,
     reserved_tps: Mapping[str, float],
+    may_serve: Mapping[str, Sequence[str]] | None = None,
 ) -> Weights:
-    """Moves at most `largest_move` of the route away from a pool, down to the share `keep`, into pools with room."""
+    """Moves at most `largest_move` of the route away from a pool, down to the share `keep`, into pools with room.
+
+    `may_serve`: residency label → labels of pools that policy lets serve it as well.
+    """
     total = sum(weights.values())
     goal = math.ceil(keep * total - _SLACK)
     leaving = max(0, weights[away_from] - goal)
@@ -57,7 +61,7 @@ def reroute_weights(
     refused: list[str] = []
     for name in route.pools:
         if name != away_from:
-            found = _room(name, away_from, route, pools, reserved_tps.get(name, 0.0))
+            found = _room(name, away_from, route, pools, reserved_tps.get(name, 0.0), may_serve or {})
             if isinstance(found, str):
                 refused.append(f"{name} {found}")
             else:
@@ -113,7 +117,14 @@ def _tps_per_weight(away_from: str, pools: Mapping[str, PoolState], weights: Map
     return max(rates) if rates else None
 
 
-def _room(name: str, away_from: str, route: Route, pools: Mapping[str, PoolState], reserved: float) -> float | str:
+def _room(
+    name: str,
+    away_from: str,
+    route: Route,
+    pools: Mapping[str, PoolState],
+    reserved: float,
+    may_serve: Mapping[str, Sequence[str]],
+) -> float | str:
     """Tokens/s that the pool may still be given, or why it is given nothing."""
     state, source = pools.get(name), pools.get(away_from)
     if state is None:
@@ -130,7 +141,8 @@ def _room(name: str, away_from: str, route: Route, pools: Mapping[str, PoolState
         return f"has {state.kv_used:.0%} of its KV cache in use"
     if state.queue is not None and state.queue > QUEUE_FULL * state.answering:
         return f"has {state.queue:g} requests waiting"
-    if source.residency and state.residency != source.residency:
+    allowed = (source.residency, *may_serve.get(source.residency, ()))
+    if source.residency and state.residency not in allowed:
         return f"is in {state.residency or 'no named residency'}, and {away_from} must stay in {source.residency}"
     if not _serves(state.tenants, source.tenants):
         return f"may not serve the tenants of {away_from}"

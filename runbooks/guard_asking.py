@@ -20,7 +20,13 @@ class Asker(Model):
     workflow_id: str
     target: Target
     failure_class: str
-    at: Time
+    at: Time = Field(description="When it asked last.")
+    first_at: Time | None = Field(default=None, description="When it asked first; None: this is the first time.")
+
+    @property
+    def began(self) -> datetime:
+        """When its target fell sick, as far as the Guard knows: a case that waits asks again and again."""
+        return self.first_at or self.at
 
 
 class Asking(BaseModel):
@@ -36,14 +42,17 @@ class Asking(BaseModel):
         """Takes an asker in. True when with this one the faults have just become one."""
         if asker.target.kind is TargetKind.CLUSTER:
             return False  # the domain's own case asks for all of them
-        self.askers.pop(asker.workflow_id, None)  # who asks again is the newest
-        kept = [*self.askers.values(), asker]
         longest = timedelta(seconds=max(limits.correlate_quiet_s, limits.correlate_within_s))
+        before = self.askers.pop(asker.workflow_id, None)  # who asks again is the newest
+        if before is not None and asker.at - before.at <= longest:
+            asker = asker.model_copy(update={"first_at": before.began})
+        kept = [*self.askers.values(), asker]
         self.askers = {a.workflow_id: a for a in kept[-KEEP_ASKING:] if asker.at - a.at <= longest}
         if self.holds(asker.at, limits):
             return False
         self.since, self.why = None, ""
-        sites = self._sites(asker.at, limits.correlate_within_s)
+        within = asker.at - timedelta(seconds=limits.correlate_within_s)
+        sites = {site(a.target) for a in self.askers.values() if a.began >= within}
         if len(sites) < limits.correlate_targets:
             return False
         self.since = asker.at
@@ -53,15 +62,14 @@ class Asking(BaseModel):
     def holds(self, now: datetime, limits: DomainPolicy) -> bool:
         """True while the faults of this domain are taken as one: as long as so many targets go on asking. One that stays
         sick alone does not prolong it. Changes nothing: a query asks it as well, and no history has queries."""
-        return self.since is not None and len(self._sites(now, limits.correlate_quiet_s)) >= limits.correlate_targets
+        quiet = now - timedelta(seconds=limits.correlate_quiet_s)
+        asking = {site(a.target) for a in self.askers.values() if a.at >= quiet}
+        return self.since is not None and len(asking) >= limits.correlate_targets
 
     def lately(self, now: datetime, limits: DomainPolicy) -> tuple[str, ...]:
         """Ids of the targets that asked within the window."""
         within = timedelta(seconds=limits.correlate_within_s)
         return tuple(dict.fromkeys(a.target.id for a in self.askers.values() if now - a.at <= within))
-
-    def _sites(self, now: datetime, seconds: float) -> set[str]:
-        return {site(a.target) for a in self.askers.values() if now - a.at <= timedelta(seconds=seconds)}
 
 
 def site(target: Target) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, assert_never
 
 from runbooks.capacity import reroute_weights
@@ -56,12 +56,14 @@ def plan_change(
     reserved_tps: Mapping[str, float] | None = None,
     cluster: ClusterState | None = None,
     own: Settings | None = None,
+    may_serve: Mapping[str, Sequence[str]] | None = None,
 ) -> Planned:
     """What the next increment would write.
 
     `increment` counts from 0 and is for the note only: the world says how far the step is. `settings` are all
     settings of the domain as read just now. `pools` is None when their state is Unknown. `reserved_tps` is headroom
     promised to other moves, tokens/s by pool. `cluster` and `own` are for levers on a cluster (`plan_cluster_change`).
+    `may_serve` is the policy's placement: residency → others that may serve it.
     Undo and restore are planned from receipts instead (`plan_restore`).
     """
     if purpose != "act":
@@ -69,13 +71,13 @@ def plan_change(
     try:
         match step:
             case RerouteTraffic():
-                return _reroute(step, increment, settings, pools, fleet, lever_policy, reserved_tps or {})
+                return _reroute(step, increment, settings, pools, fleet, lever_policy, reserved_tps or {}, may_serve)
             case IsolateEndpoint():
                 return _isolate(step, settings)
             case RecycleConnections():
                 return _recycle(step, settings)
             case ShedLoad():
-                fits = _fits(step, settings, pools, fleet, reserved_tps or {})
+                fits = _fits(step, settings, pools, fleet, reserved_tps or {}, may_serve)
                 return fits or _shed(step, increment, settings, lever_policy)
             case RebalanceNodes() | RestartEngine() | IncreaseCapacity() | RolloutHotfix() | RollbackChange():
                 return plan_cluster_change(step, settings, cluster, fleet, own or {})
@@ -103,6 +105,7 @@ def _reroute(
     fleet: Fleet,
     limits: LeverPolicy,
     reserved_tps: Mapping[str, float],
+    may_serve: Mapping[str, Sequence[str]] | None,
 ) -> Planned:
     if pools is None:
         return CannotPlan(why="the state of the pools is unknown: traffic never moves to where nobody has looked")
@@ -111,7 +114,7 @@ def _reroute(
         return CannotPlan(why=f"the fleet has no route {step.route} with a pool {step.away_from}")
     weights = {name: _number(settings, weight_key(route.name, name)) for name in route.pools}
     largest = min(step.increment, limits.largest_increment)
-    moved = reroute_weights(route, step.away_from, step.keep, pools, weights, largest, reserved_tps)
+    moved = reroute_weights(route, step.away_from, step.keep, pools, weights, largest, reserved_tps, may_serve)
     goal = math.ceil(step.keep * sum(weights.values()) - 1e-9)
     if sum(weights.values()) == 0:
         return CannotPlan(why=f"all weights of route {route.name} are 0: there is no traffic to move")
@@ -169,6 +172,7 @@ def _fits(
     pools: Mapping[str, PoolState] | None,
     fleet: Fleet,
     reserved_tps: Mapping[str, float],
+    may_serve: Mapping[str, Sequence[str]] | None,
 ) -> NothingToDo | CannotPlan | None:
     """Whether enough is refused for all that a pool is asked for to fit elsewhere. None: not yet, or nobody wants that."""
     if step.makes_room_for is None:
@@ -179,7 +183,7 @@ def _fits(
     if route is None or step.makes_room_for not in route.pools:
         return CannotPlan(why=f"the fleet has no route {step.route} with a pool {step.makes_room_for}")
     weights = {name: _number(settings, weight_key(route.name, name)) for name in route.pools}
-    moved = reroute_weights(route, step.makes_room_for, 0.0, pools, weights, 1.0, reserved_tps)
+    moved = reroute_weights(route, step.makes_room_for, 0.0, pools, weights, 1.0, reserved_tps, may_serve)
     if moved.nowhere_tps > 0 or moved.moved_share == 0.0:
         return None
     return NothingToDo(why=f"all that {step.makes_room_for} is asked for fits in the others of route {route.name}")

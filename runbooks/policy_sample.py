@@ -122,7 +122,17 @@ class World:
             step = step.model_copy(update={"makes_room_for": None})
         limits = policy.for_lever(step.lever)
         return plan_change(
-            step, "act", increment, self.settings, self.pools(), self.fleet, limits, {}, self.state, self.settings
+            step,
+            "act",
+            increment,
+            self.settings,
+            self.pools(),
+            self.fleet,
+            limits,
+            {},
+            self.state,
+            self.settings,
+            policy.placement.residency,
         )
 
     def walk(self, policy: Policy) -> tuple[list[Change], str]:

@@ -56,7 +56,7 @@ class Oracle:
     reset_at: datetime | None = None
     acts: list[Granted] = field(default_factory=list)
     bad: list[datetime] = field(default_factory=list)
-    askers: dict[str, tuple[Target, datetime]] = field(default_factory=dict)
+    askers: dict[str, tuple[Target, datetime, datetime]] = field(default_factory=dict)
     one_fault: bool = False
     resumed: datetime | None = None
     lock_act: Granted | None = None
@@ -111,23 +111,36 @@ class Oracle:
         return self.one_fault and self._sites(now, self.limits.correlate_quiet_s) >= self.limits.correlate_targets
 
     def _sites(self, now: datetime, seconds: float, more: tuple[str, Target] | None = None) -> int:
-        recent = {w: t for w, (t, at) in self.askers.items() if now - at <= timedelta(seconds=seconds)}
+        recent = {w: t for w, (t, _, last) in self.askers.items() if now - last <= timedelta(seconds=seconds)}
         if more is not None:
             recent[more[0]] = more[1]
         return len({_site(t) for t in recent.values()})
+
+    def _fell_sick(self, now: datetime, asking: tuple[str, Target]) -> int:
+        """Places whose cases asked for the first time within the window."""
+        within = now - timedelta(seconds=self.limits.correlate_within_s)
+        fresh = {w: t for w, (t, first, _) in self.askers.items() if first >= within}
+        if asking[0] in fresh or self._first_ask(asking[0], now) >= within:
+            fresh[asking[0]] = asking[1]
+        return len({_site(t) for t in fresh.values()})
+
+    def _first_ask(self, workflow: str, now: datetime) -> datetime:
+        longest = timedelta(seconds=max(self.limits.correlate_quiet_s, self.limits.correlate_within_s))
+        before = self.askers.get(workflow)
+        return before[1] if before is not None and now - before[2] <= longest else now
 
     def _would_correlate(self, workflow: str, target: Target, now: datetime) -> bool:
         most, asking = self.limits.correlate_targets, (workflow, target)
         if self.one_fault and self._sites(now, self.limits.correlate_quiet_s, asking) >= most:
             return True
-        return self._sites(now, self.limits.correlate_within_s, asking) >= most
+        return self._fell_sick(now, asking) >= most
 
     def asks(self, workflow: str, target: Target, now: datetime) -> None:
         """Somebody's target is sick."""
         if target.kind is TargetKind.CLUSTER:
             return
         self.one_fault = self._would_correlate(workflow, target, now)
-        self.askers[workflow] = (target, now)
+        self.askers[workflow] = (target, self._first_ask(workflow, now), now)
 
     def _related(self, req: AcquireRequest) -> bool:
         return any(

@@ -163,6 +163,22 @@ def test_a_pool_that_nobody_measured_receives_nothing() -> None:
     assert "is unknown" in move({"a": sick}, {"a": 50, "b": 50}).why
 
 
+def test_a_residency_that_policy_lets_another_serve_may_move_there_and_not_back() -> None:
+    """And no other: what is not written is not allowed."""
+    route = Route(name="r", pools=("a", "b"), target_utilisation=0.8)
+    sick = state("a", 0, 50, residency="eu")
+    pools = {"a": sick, "b": state("b", 100, 0, residency="ch")}
+
+    def moved(**may_serve: tuple[str, ...]) -> float:
+        return reroute_weights(route, "a", 0.0, pools, {"a": 50, "b": 50}, 1.0, {}, may_serve).moved_share
+
+    assert moved(eu=("ch",)) > 0
+    assert moved(eu=("us", "ch")) > 0
+    assert moved(eu=("us",)) == 0
+    assert moved(ch=("eu",)) == 0
+    assert moved() == 0
+
+
 def test_headroom_that_is_promised_is_not_given_twice() -> None:
     """Reservations of other moves count until metrics show their load."""
     pools = {"a": state("a", 0, 50, answering=0), "b": state("b", 100, 30)}

@@ -68,12 +68,28 @@ def test_a_node_with_its_gpus_and_endpoints_does_not_make_a_storm_and_a_further_
 
 
 def test_only_what_fell_sick_within_the_window_counts_together() -> None:
-    """A minute and no more; who asks again counts from then."""
+    """A minute and no more. A case that waits asks again each few seconds: what counts is when it asked first."""
     asking = Asking()
     asking.note(asker("w1", node("n1"), 0), THREE)
     asking.note(asker("w2", node("n2"), 1), THREE)
-    assert asking.note(asker("w3", node("n3"), 60.1), THREE) is False  # the first is forgotten
-    assert asking.note(asker("w1", node("n1"), 61), THREE) is True
+    assert asking.note(asker("w3", node("n3"), 60.1), THREE) is False  # the first fell sick before
+    assert asking.note(asker("w1", node("n1"), 60.2), THREE) is False
+    assert asking.askers["w1"].began == later(0)
+    assert asking.note(asker("w4", node("n4"), 61), THREE) is True
+
+
+def test_a_case_that_has_not_asked_for_long_asks_for_the_first_time() -> None:
+    """Its target was well meanwhile, as far as anybody knows. To the second: so long and no longer."""
+    asking = Asking()
+    asking.note(asker("w1", node("n1"), 0), THREE)
+    asking.note(asker("w1", node("n1"), 300), THREE)
+    assert asking.askers["w1"].began == later(0)
+    asking.note(asker("w1", node("n1"), 600.1), THREE)
+    assert asking.askers["w1"].began == later(600.1)
+
+
+def test_fewer_than_so_many_within_the_window_are_no_storm() -> None:
+    """The window is closed at both ends."""
     asking = Asking()
     asking.note(asker("w1", node("n1"), 0), THREE)
     asking.note(asker("w2", node("n2"), 1), THREE)
