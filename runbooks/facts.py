@@ -75,6 +75,7 @@ class StandingReceipt(Model):
     nodes: tuple[str, ...] = Field(default=(), description="Nodes taken out of scheduling.")
     gpus: int = 0
     since: Time
+    under_way: bool = Field(default=False, description="More increments of its step follow, in places that they need.")
 
 
 class Spent(Model):

@@ -112,6 +112,8 @@ def _reroute(
     route = fleet.route(step.route)
     if route is None or step.away_from not in route.pools:
         return CannotPlan(why=f"the fleet has no route {step.route} with a pool {step.away_from}")
+    if len(route.pools) == 1:
+        return CannotPlan(why=f"route {route.name} has no pool but {step.away_from}", lasting=True)
     weights = {name: _number(settings, weight_key(route.name, name)) for name in route.pools}
     largest = min(step.increment, limits.largest_increment)
     moved = reroute_weights(route, step.away_from, step.keep, pools, weights, largest, reserved_tps, may_serve)

@@ -107,7 +107,7 @@ def _moved(left: Settings, wanted: Settings) -> dict[str, float]:
     return {route: min(1.0, share / totals[route]) if totals[route] else 1.0 for route, share in moved.items()}
 
 
-OWN = frozenset({"paused_share"})
+OWN = frozenset({"paused_share", "replicas_left"})
 """Indicators of what a lever itself sets: they prove that it acted, and after the way back they must not hold any more."""
 
 

@@ -37,9 +37,10 @@ def merged(first: Receipt | None, latest: Receipt) -> Receipt:
     )
 
 
-def counted(rid: str, receipt: Receipt) -> StandingReceipt:
-    """How the Guard counts it."""
-    return counted_as(rid, receipt.blast, receipt.case, receipt.lever, receipt.target_id, receipt.acted_at)
+def counted(rid: str, receipt: Receipt, under_way: bool = False) -> StandingReceipt:
+    """How the Guard counts it. `under_way`: further increments of its step follow."""
+    found = counted_as(rid, receipt.blast, receipt.case, receipt.lever, receipt.target_id, receipt.acted_at)
+    return found.model_copy(update={"under_way": under_way})
 
 
 def counted_as(rid: str, blast: Blast, case: str, lever: str, target_id: str, since: datetime) -> StandingReceipt:

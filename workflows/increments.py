@@ -160,9 +160,16 @@ class Increments:
                 return Effect(outcome="cannot_tell", why=f"{case.aborted_by} aborted while it was verified")
 
     async def release(
-        self, step: PlannedStep, record: StepRecord, applied: bool, ineffective: bool = False, bad: str = ""
+        self,
+        step: PlannedStep,
+        record: StepRecord,
+        applied: bool,
+        ineffective: bool = False,
+        bad: str = "",
+        under_way: bool = False,
     ) -> None:
-        """Gives the lock back in every domain of the step, and says what of it now stands. `bad`: why it ended badly."""
+        """Gives the lock back in every domain of the step, and says what of it now stands. `bad`: why it ended badly.
+        `under_way`: further increments follow."""
         case = self.case
         assert case.record.target is not None
         # A new plan may have a step of the same id: what stands of the first must not be dropped with the second.
@@ -176,7 +183,7 @@ class Increments:
             case=case.record.case,
             workflow_id=case.record.workflow_id,
             applied=applied,
-            stands=counted(rid, standing) if standing else None,
+            stands=counted(rid, standing, under_way) if standing else None,
             removed=() if standing else (rid,),
             ineffective=tried if ineffective else "",
             bad=bad[:200],

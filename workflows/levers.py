@@ -38,7 +38,7 @@ from runbooks.plan import (
     WatchRequest,
     WatchResult,
 )
-from workflows.retries import ACT, ACT_ON_CLUSTER, ACT_ON_NODE, QUICK, REJOIN, SAMPLE
+from workflows.retries import ACT, ACT_ON_CLUSTER, ACT_ON_NODE, QUICK, SAMPLE, rejoining
 
 
 def acting(step: Step) -> ActingStep | None:
@@ -100,5 +100,5 @@ async def watch(req: WatchRequest) -> WatchResult:
 async def rejoin(req: RejoinRequest) -> Rejoin:
     """Does the node make tokens under load?"""
     return await workflow.execute_activity_method(
-        SamplingActivities.rejoin, req, **REJOIN, summary=f"{req.node} under load"
+        SamplingActivities.rejoin, req, **rejoining(req.deadline_s), summary=f"{req.node} under load"
     )

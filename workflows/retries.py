@@ -100,14 +100,19 @@ ACT_ON_NODE = Beating(
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 """The node's own agent: a reset takes seconds, a reboot minutes."""
-REJOIN = Beating(
-    start_to_close_timeout=_s(180),
-    heartbeat_timeout=_s(20),
-    schedule_to_close_timeout=_s(400),
-    retry_policy=RetryPolicy(maximum_attempts=2, initial_interval=_s(1)),
-    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-)
-"""A node's check under load: a replica must start there first."""
+
+
+def rejoining(deadline_s: float) -> Beating:
+    """A node's check under load: a replica must start there first, which takes up to `deadline_s`. Tried twice."""
+    return Beating(
+        start_to_close_timeout=_s(deadline_s + 60),
+        heartbeat_timeout=_s(20),
+        schedule_to_close_timeout=_s(2 * deadline_s + 160),
+        retry_policy=RetryPolicy(maximum_attempts=2, initial_interval=_s(1)),
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
 SAMPLE = Remote(
     start_to_close_timeout=_s(10),
     retry_policy=RetryPolicy(maximum_attempts=2, initial_interval=_s(0.5)),

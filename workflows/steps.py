@@ -10,7 +10,7 @@ from temporalio import workflow
 
 from runbooks.change import Change, Receipt
 from runbooks.effects import fair, patient, worse_in_the_end
-from runbooks.levers import Kind, RolloutHotfix, kind, takes_back_whole
+from runbooks.levers import Kind, RerouteTraffic, RolloutHotfix, kind, takes_back_whole
 from runbooks.people import Pending
 from runbooks.plan import CheckResult, Effect, PlannedStep
 from runbooks.record import StepRecord
@@ -446,7 +446,7 @@ class StepRun:
         way = effect.outcome == "better" and bool(baseline)
         case.note("effect: on the way" if way else f"effect: {effect.outcome}", effect.why)
         if effect.outcome == "better":
-            await self.moves.release(self.step, self.record, applied=True)
+            await self.moves.release(self.step, self.record, applied=True, under_way=not last)
             self._increment += 1
             self._proven = last
             return "mitigated" if last else None
@@ -471,7 +471,9 @@ class StepRun:
     def _judged(self) -> PlannedStep:
         """With bounds for Worse that a service which was bad before the step does not break by itself."""
         assert self.step.verify is not None
-        return self.step.model_copy(update={"verify": fair(self.step.verify, self._first)})
+        return self.step.model_copy(
+            update={"verify": fair(self.step.verify, self._first, isinstance(self.step.step, RerouteTraffic))}
+        )
 
     async def _keep(self, why: str, bad: str = "") -> StepEnd:
         """The change stays, not proven Better: a person has been told and owns it. `bad`: and it did harm."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from runbooks.facts import Facts, Unknown
+from runbooks.facts import Facts, GuardView, StandingReceipt, Unknown
 from runbooks.gates.question import Question, say
+from runbooks.levers import ClusterStep, FreezeChanges, NodeStep
 from runbooks.plan import GateVerdict
+
+TAKES_PLACES = ("rebalance_nodes", "rollout_hotfix", "rollback_change", "increase_capacity")
+"""Levers whose next increment needs places in the cluster that it does not have yet."""
 
 
 def g4_one_change(q: Question, f: Facts) -> GateVerdict:
@@ -23,6 +27,19 @@ def g4_one_change(q: Question, f: Facts) -> GateVerdict:
     stopped = view.halted or view.breaker
     if stopped is not None and q.purpose == "act":
         return say("G4", "hold", stopped, until)
+    if (begun := _under_way(q, view)) is not None:
+        why = f"{begun.lever} of {begun.case.partition('#')[0]} on {begun.target_id} is under way: its next increment comes first"
+        return say("G4", "hold", why, until)
     if view.holder not in (None, q.workflow_id):
         return say("G4", "allow", f"held by {view.holder}: the Guard will queue this step")
     return say("G4", "allow", "the domain is free")
+
+
+def _under_way(q: Question, view: GuardView) -> StandingReceipt | None:
+    """A change in the cluster between two of its increments. The lock is free then, so that an isolation need not wait for a
+    drain; what would take the places that the drain still needs must wait (oai-2022-11-17)."""
+    step = q.step.step
+    if q.purpose != "act" or not isinstance(step, ClusterStep | NodeStep) or isinstance(step, FreezeChanges):
+        return None
+    others = (s for s in view.standing if not s.case.startswith(q.workflow_id + "#"))
+    return next((s for s in others if s.under_way and s.lever in TAKES_PLACES), None)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -249,6 +250,19 @@ def test_a_service_that_was_bad_before_the_step_is_not_made_worse_by_staying_so(
     assert bounds(error_rate=0.05, tokens=100.0) == (0.5, 50.0)
     assert bounds(error_rate=float("nan"), tokens=float("nan")) == (0.5, 50.0)
     assert bounds() == (0.5, 50.0)
+
+    def drowned(start: float, bound: float | None = 0.9) -> float | None:
+        only = Criterion(indicator="error_rate", below=0.05, worse_above=bound)
+        one = VERIFY.model_copy(update={"criteria": (only,)})
+        return fair(one, {"error_rate": start}, drowns=True).criteria[0].worse_above
+
+    assert drowned(0.2) == pytest.approx(0.4)
+    assert drowned(0.0) == pytest.approx(0.18)
+    assert drowned(0.1) == pytest.approx(0.28)
+    assert drowned(0.6) == pytest.approx(0.9)
+    assert drowned(0.8) == pytest.approx(1.0)
+    assert drowned(0.2, None) is None
+    assert drowned(float("nan")) == 0.9
     plain = VERIFY.model_copy(update={"criteria": (Criterion(indicator="error_rate", below=0.05),)})
     assert fair(plain, {"error_rate": 0.9}) == plain
     other = VERIFY.model_copy(update={"criteria": (Criterion(indicator="tokens", above=1.0),)})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from runbooks.detection import Target
 from runbooks.facts import Facts, GuardView, StandingReceipt, Unknown
 from runbooks.gates.question import Question
+from runbooks.levers import FreezeChanges, IncreaseCapacity, ResetGpu
 from runbooks.plan import GateVerdict
-from tests.runbooks.gate_lab import NOW, agrees, facts, known, policy, question, table, verdict
+from tests.runbooks.gate_lab import NOW, STEP, agrees, facts, known, policy, question, table, verdict
 
 
 def guard(**more: Any) -> Facts:
@@ -16,6 +18,24 @@ def guard(**more: Any) -> Facts:
     return facts(guard=known(GuardView(domain="lab", **more)))
 
 
+def between(lever: str = "rebalance_nodes", under_way: bool = True, case: str = "other#1.1") -> Facts:
+    """A change of a case, between two of its increments."""
+    stands = StandingReceipt(
+        receipt_id="r", case=case, lever=lever, target_id="lab/node/n1", since=NOW, under_way=under_way
+    )
+    return guard(standing=(stands,))
+
+
+def step(what: Any, **more: Any) -> Question:
+    """Of another case, in the same domain."""
+    return question(step=STEP.model_copy(update={"step": what}), **more)
+
+
+GROW = IncreaseCapacity(pool="pool-a")
+WAITS = verdict(
+    "G4", "hold", "rebalance_nodes of other on lab/node/n1 is under way: its next increment comes first",
+    until=NOW + timedelta(seconds=policy().timing.hold_s),
+)  # fmt: skip
 LOST = facts(guard=Unknown(why="it does not answer"))
 ALL_ASK: Any = ("G2", "G3", "G8", "G9", "G10", "G13", "G15")
 FREE = verdict("G4", "allow", "the domain is free")
@@ -29,6 +49,15 @@ G4 = [
     (verdict("G4", "hold", "halted by ana"), question(), guard(halted="halted by ana", breaker="61 acts")),
     (verdict("G4", "hold", "61 acts"), question(), guard(breaker="61 acts")),
     (FREE, question(purpose="undo"), guard(halted="halted by ana")),
+    # oai-2022-11-17: who takes places in a cluster waits for a drain that still needs them; who takes load away does not.
+    (WAITS, step(GROW), between()),
+    (WAITS, step(ResetGpu(node="n2", gpu="0")), between()),
+    (FREE, step(GROW), between(under_way=False)),
+    (FREE, step(GROW), between(case="me#1.1")),
+    (FREE, step(GROW), between(lever="reroute_traffic")),
+    (FREE, step(GROW, purpose="restore"), between()),
+    (FREE, step(FreezeChanges(cluster="lab")), between()),
+    (FREE, question(), between()),
     (FREE, question(purpose="restore"), guard(breaker="61 acts")),
     (verdict("G4", "deny", "the Guard could not be asked: it does not answer", unknown=True), question(), LOST),
     (verdict("G4", "deny", "the Guard could not be asked: it does not answer", unknown=True), question(purpose="undo"), LOST),
