@@ -165,8 +165,10 @@ class Remediation(Doors):
                 case.note("mitigated", f"{helped.step.lever}: {helped.envelope.direction}")
             if end in NOTHING_STANDS:
                 await self._no_use(case, stood)
-            if end == "partly" or (end == "mitigated" and step.then != "stand"):
-                continue  # what helped a little stands, and the next step is added to it
+            if end == "partly" or (end in ("mitigated", "kept") and step.then != "stand"):
+                # What helped a little stands, and the next step is added to it. What stands unproven has been told to people;
+                # a freeze in the middle of an outage can prove nothing, and must not keep traffic from being moved.
+                continue
             if stood and stood[-1].record is run.record and end in ("mitigated", "kept"):
                 return await self._stand(case, stood)
             match end:
