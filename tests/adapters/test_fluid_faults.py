@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -10,6 +11,7 @@ from activities.adapters.fluid_faults import PLAYED
 from activities.adapters.fluid_look import PoolLook, pool_look
 from activities.adapters.fluid_world import FluidWorld
 from runbooks.incident_faults import Fault
+from runbooks.levers import LEVERS
 from tests.adapters.fluid_lab import QUIET, error_share, fleet, lost, played, pool
 
 
@@ -28,6 +30,14 @@ def test_every_kind_of_fault_is_played() -> None:
     kinds = {model.model_fields["fault"].annotation for model in get_args(get_args(Fault)[0])}
 
     assert {get_args(kind)[0] for kind in kinds} == set(PLAYED)
+
+
+def test_the_page_has_every_fault_and_every_lever() -> None:
+    """A row each, for whoever writes incident files."""
+    page = (Path(__file__).parents[2] / "docs" / "simulated-fleet.md").read_text()
+    rows = {cell for line in page.splitlines() if line.startswith("| `") for cell in line.split("|")[1].split(",")}
+
+    assert {f"`{name}`" for name in (set(PLAYED) | set(LEVERS)) - {"page"}} <= {cell.strip() for cell in rows}
 
 
 def test_when_nothing_happens_nobody_fails_and_nothing_moves() -> None:
