@@ -138,7 +138,10 @@ def deployment(scene: Scene) -> Story:
                   per_minute=scene.draw.between(1, 4)),
         ),
         target=scene.service,
-        allowed=("rollback_change", "freeze_changes", "reroute_traffic") + (("rollout_hotfix",) if scene.hotfix else ()),
+        allowed=(
+            *("rollback_change", "freeze_changes", "reroute_traffic", "isolate_endpoint"),
+            *(("rollout_hotfix",) if scene.hotfix else ()),
+        ),
         did=("rollout_hotfix",) if scene.hotfix else ("rollback_change",),
         words=f"{name} was deployed to {scene.pool.name} with a wrong deployment; its replicas never became ready.",
         said=("the deployment is stuck, pods are not ready", "since the rollout there are fewer and fewer replicas"),
