@@ -16,7 +16,9 @@ from runbooks.incident_time import At, Span
 
 class _Fault(Model):
     at: At = Field(description="When it begins.")
-    ends: At | None = Field(default=None, description="When it goes away by itself. None: when the play ends, people mend it.")
+    ends: At | None = Field(
+        default=None, description="When it goes away by itself. None: when the play ends, people mend it."
+    )
 
 
 class _OfReplicas(_Fault):
