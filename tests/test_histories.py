@@ -219,7 +219,7 @@ async def test_a_changed_length_of_a_timer_is_noticed(monkeypatch: Patch) -> Non
 
 async def test_what_is_told_to_the_guard_is_compared(monkeypatch: Patch) -> None:
     """A release that forgets what stands would let two cases take the same pool down."""
-    monkeypatch.setattr(increments, "counted", lambda rid, standing: None)
+    monkeypatch.setattr(increments, "counted", lambda rid, standing, under_way: None)
 
     found = await lines("engine-hang-restored")
     assert any("signal release arguments[0].stands: {" in line for line in found), found
