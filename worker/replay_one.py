@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from activities.adapters.simulated import SimulatedSite
 from runbooks.incident import Incident
-from runbooks.library import Library, load_library
+from runbooks.library import Library
 from runbooks.policy import Policy
 from runbooks.record import CaseRecord
 from worker.replay_curves import curves
@@ -39,9 +38,9 @@ class Options:
     seed: int = 0
 
 
-async def replay_one(stage: Stage, incident: Incident, options: Options) -> Row:
+async def replay_one(stage: Stage, incident: Incident, options: Options, library: Library) -> Row:
     """Plays it. Whatever fails here is a fault of ours or of the file, not a failed expectation."""
-    began, library = time.monotonic(), _library(options.catalogue)
+    began = time.monotonic()
     here = moved(incident.model_copy(update={"seed": incident.seed + options.seed}), await stage.now())
     policy = policy_at(here, observing(options.policy) if options.baseline == "observe" else options.policy)
     if options.baseline == "naive":
@@ -65,6 +64,7 @@ async def replay_one(stage: Stage, incident: Incident, options: Options) -> Row:
             "policy": policy.ref,
             "paged": run.paged,
             "people": story.people(),
+            "slowest_s": round(stage.watch.slowest_s, 3),
             "cases": [_case(r, played) for r in played.records],
             "bars": [b.model_dump() for b in story.bars()],
             "rows": story.rows(),
@@ -223,11 +223,6 @@ def _after_fault(incident: Incident, at: datetime | None) -> float | None:
     if at is None:
         return None
     return round((at - incident.starts).total_seconds() - first_fault(incident), 1)
-
-
-@lru_cache(maxsize=1)
-def _library(folder: Path | None) -> Library:
-    return load_library(folder)
 
 
 def _folder() -> Path | None:

@@ -5,6 +5,7 @@ In life this is read from histories and the journal; here it is noted as it pass
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,7 +70,8 @@ class Paged:
 
 @dataclass
 class Watch:
-    """Of the incident that is being played. `seen`: ids of all workflows that ran; `open`: cases that run now."""
+    """Of the incident that is being played. `seen`: ids of all workflows that ran; `open`: cases that run now; `slowest_s`:
+    the longest that an activity took that waits for nothing, real seconds."""
 
     clock: Callable[[], datetime]
     checks: list[Checked] = field(default_factory=list)
@@ -78,11 +80,13 @@ class Watch:
     pages: list[Paged] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     open: set[str] = field(default_factory=set)
+    slowest_s: float = 0.0
 
     def begin(self) -> None:
         """The next incident."""
         for kept in (self.checks, self.acts, self.proofs, self.pages, self.seen, self.open):
             kept.clear()
+        self.slowest_s = 0.0
 
     def interceptor(self) -> Interceptor:
         """To be given to every worker of the stage."""
@@ -120,7 +124,7 @@ class _Activity(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         name, asked, watch = activity.info().activity_type, input.args[0] if input.args else None, self._watch
-        began = watch.clock()
+        began, tick = watch.clock(), time.monotonic()
         try:
             result = await super().execute_activity(input)
         except Exception as error:
@@ -128,6 +132,8 @@ class _Activity(ActivityInboundInterceptor):
                 watch.acts.append(Acted(began, watch.clock(), asked, None, str(error)))
             raise
         now = watch.clock()
+        if isinstance(asked, CheckRequest | ApplyRequest | VerifyRequest):
+            watch.slowest_s = max(watch.slowest_s, time.monotonic() - tick)
         if isinstance(asked, CheckRequest):
             watch.checks.append(Checked(now, asked, result))
         elif isinstance(asked, ApplyRequest):

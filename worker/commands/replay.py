@@ -32,14 +32,13 @@ def replay(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from runbooks.library import load_library, load_policy
+    from runbooks.library import load_policy
     from worker.replay_files import incidents_in
     from worker.replay_one import Options
     from worker.replay_page import page
     from worker.replay_pool import replay_all
     from worker.replay_table import said, table
 
-    load_library(runbooks)  # a mistake in it is one sentence here, and a traceback in each process
     incidents = incidents_in(files)
     options = Options(load_policy(policy), runbooks, baseline, seed)
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn())
