@@ -1,8 +1,9 @@
 """The automation that Interlock is not: the same classes, runbooks, levers and planner, and nothing that stops it.
 
 No gates, no Guard, no increments, no verify, no approvals. A decision is made when its alert comes, from the site as it is
-declared for normal times, waits in a queue, and is then carried out as it was made, whatever has happened since. When the
-alert resolves, everything is put back at once.
+declared for normal times, and is carried out as it was made. While somebody has it halted it goes on deciding; once it may
+go on, all that has queued up is carried out at once, whatever has happened since. When the alert resolves, everything is
+put back at once.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from activities.ports import Actuator
 from activities.triage import TriageActivities
 from runbooks.change import Change, Permit, one_way
 from runbooks.cluster import ClusterState
-from runbooks.detection import Detection
+from runbooks.detection import Detection, Target
 from runbooks.facts import PoolState, Settings
 from runbooks.fleet import Fleet, homes_of
-from runbooks.incident import Incident
+from runbooks.incident import Incident, Says
 from runbooks.increments import plan_change
 from runbooks.levers import ActingStep, ClusterStep, NodeStep, Page
 from runbooks.library import Library
@@ -28,12 +29,13 @@ from runbooks.plan import PlannedStep, TriageRequest
 from runbooks.policy import LeverPolicy, Policy
 from worker.intake_calls import Undeliverable
 from worker.intake_delivery import Delivered
-from worker.replay_detectors import Detectors
+from worker.replay_detectors import Detectors, Said
 from worker.replay_site import Site
+from worker.replay_violations import Made
 
-DECIDES_S, ACTS_S, NEXT_S, STEP_S = 5.0, 30.0, 300.0, 15.0
-"""Until a decision is made, until one is carried out (one after another), until the next step is tried while the alert still
-fires, and between two looks. Our inference: the pace of a script that somebody has written on a quiet day."""
+DECIDES_S, NEXT_S, STEP_S = 5.0, 300.0, 15.0
+"""Until a decision is carried out, until the next step is tried while the alert still fires, and between two looks, seconds.
+Our inference: the pace of a script that somebody has written on a quiet day."""
 TRIES, PARTS = 20, 200
 """How often a write that is refused is sent again, and the most changes that one step is made of."""
 UNBOUNDED = LeverPolicy(
@@ -49,6 +51,7 @@ class Did:
     at: datetime
     lever: str
     target: str
+    domains: tuple[str, ...]
     change: Change
 
 
@@ -79,6 +82,7 @@ class Naive:
         self._firing: dict[str, Detection] = {}
         self._standing: dict[str, list[Change]] = {}
         self._epochs = itertools.count(1)
+        self._halted: set[str] = set()
         self._detectors = Detectors(self.incident, self.site, self, self.clock)
 
     async def run(self) -> None:
@@ -86,6 +90,7 @@ class Naive:
         moment, end = self.incident.moment, self.incident.starts + timedelta(seconds=self.incident.lasts)
         alerts = sorted(self.incident.timeline.alerts, key=lambda a: moment(a.at))
         timed = [a for a in alerts if a.resolves not in ("clear", "never")]
+        orders = sorted(self.incident.timeline.people, key=lambda p: moment(p.at))
         while self.clock() < end:
             now = self.clock()
             while alerts and moment(alerts[0].at) <= now:
@@ -93,11 +98,21 @@ class Naive:
             for alert in [a for a in timed if moment(a.resolves) <= now]:
                 timed.remove(alert)
                 await self._detectors.resolve(alert)
+            while orders and moment(orders[0].at) <= now:
+                self._hear(orders.pop(0))
             await self._detectors.look()
-            while self._queue and self._queue[0].due <= now:
-                await self._carry_out(self._queue.pop(0))
+            for decision in [d for d in self._queue if d.due <= now and not self._halted & set(d.step.domains)]:
+                self._queue.remove(decision)
+                await self._carry_out(decision)
             self.clock.now = min(end, now + timedelta(seconds=STEP_S))
             self.site.advance(self.clock())
+
+    def _hear(self, said: Says) -> None:
+        about = {Target.of(said.about).domain} if said.about else set(self.site.fleet.domains())
+        if said.says == "halt":
+            self._halted |= about
+        elif said.says == "resume":
+            self._halted -= about
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
@@ -126,15 +141,14 @@ class Naive:
                 continue
             changes = await self._changes(step)
             if changes:
-                last = self._queue[-1].due if self._queue else self.clock()
-                due = max(after, last + timedelta(seconds=ACTS_S))
-                self._queue.append(_Decision(due, detection, step, changes, steps))
+                self._queue.append(_Decision(after, detection, step, changes, steps))
                 return
 
     async def _changes(self, step: PlannedStep) -> list[Change]:
         """All of the step at once, from what is declared and from what the site is in normal times."""
         assert not isinstance(step.step, Page)
         settings, state = await self._declared(step)
+        state = believed(state) if state is not None else None
         pools = {p.name: normal(self.site.fleet, p.name, self.incident) for p in self.site.fleet.pools}
         found: list[Change] = []
         for _ in range(PARTS):
@@ -161,6 +175,18 @@ class Naive:
             return {}, None  # whoever does not answer is not acted upon: even a script ends there
         return settings, state
 
+    @property
+    def said(self) -> list[Said]:
+        """What the detectors said."""
+        return self._detectors.said
+
+    @property
+    def made(self) -> list[Made]:
+        """What it changed. It waits so long itself before it calls a step without effect."""
+        return [
+            Made(d.target, d.domains, d.lever, d.at, d.at + timedelta(seconds=NEXT_S), d.change.blast) for d in self.did
+        ]
+
     # --- acting ------------------------------------------------------------------------------------------------------
 
     async def _carry_out(self, decision: _Decision) -> None:
@@ -169,7 +195,7 @@ class Naive:
         assert not isinstance(step, Page)
         for change in decision.changes:
             if await self._write(self._hands(step), change):
-                self.did.append(Did(self.clock(), step.lever, detection.target.id, change))
+                self.did.append(Did(self.clock(), step.lever, detection.target.id, decision.step.domains, change))
                 self._standing.setdefault(detection.key, []).append(change)
         if decision.step.then == "next":
             await self._plan(detection, decision.rest, self.clock())
@@ -245,6 +271,26 @@ def normal(fleet: Fleet, pool: str, incident: Incident) -> PoolState:
         kv_used=0.1,
         residency="",  # whose data may go where is a gate's matter
         tenants=(),
+    )
+
+
+def believed(state: ClusterState) -> ClusterState:
+    """The cluster as a script takes it: every workload whole, every budget open, room on every node."""
+    return state.model_copy(
+        update={
+            "workloads": {
+                n: w.model_copy(
+                    update={
+                        "ready": w.desired,
+                        "updated": w.desired,
+                        "available": w.desired,
+                        "disruptions_allowed": None,
+                    }
+                )
+                for n, w in state.workloads.items()
+            },
+            "nodes": {n: x.model_copy(update={"gpus_used": 0}) for n, x in state.nodes.items()},
+        }
     )
 
 

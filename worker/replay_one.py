@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +15,16 @@ from runbooks.incident import Incident
 from runbooks.library import Library
 from runbooks.policy import Policy
 from runbooks.record import CaseRecord
+from runbooks.taxonomy import UNKNOWN
 from worker.replay_curves import curves
 from worker.replay_moved import moved, observing, policy_at
 from worker.replay_naive import HandClock, Naive
 from worker.replay_play import Play, Played
 from worker.replay_result import Harm, Refused, Row, Run, failed_expectations, harms
 from worker.replay_stage import Stage
-from worker.replay_story import Story, refused
-from worker.replay_violations import violations
+from worker.replay_story import Story, given_bars, refused
+from worker.replay_svg import Bar
+from worker.replay_violations import made, violations
 
 Baseline = Literal["naive", "observe"]
 SHARED_MEMORY = Path("/dev/shm")
@@ -82,10 +84,18 @@ def nothing(incident: Incident, lasted: float, policy: Policy) -> SimulatedSite:
 
 
 def main_case(records: Sequence[CaseRecord]) -> CaseRecord | None:
-    """What the incident is judged by: the case that acted first, else the first that was not handed on to another."""
+    """What the incident is judged by: the case that acted first; else the first that has a class; else the first. What was
+    handed on to another case is that one's matter."""
     own = [r for r in records if r.outcome not in ("forwarded", "handed_over")] or list(records)
-    never = max((r.opened_at for r in own), default=None)
-    return min(own, key=lambda r: (r.first_act_at is None, r.first_act_at or never, r.opened_at), default=None)
+    return min(own, key=lambda r: (*_acted(r), _unknown(r), r.opened_at), default=None)
+
+
+def _acted(record: CaseRecord) -> tuple[bool, datetime]:
+    return record.first_act_at is None, record.first_act_at or record.opened_at.min.replace(tzinfo=UTC)
+
+
+def _unknown(record: CaseRecord) -> bool:
+    return record.classification is None or record.classification.failure_class == UNKNOWN
 
 
 def _run(
@@ -107,7 +117,7 @@ def _run(
         outcome=(main.outcome or open_) if main is not None else None,
         paged=any(p.matters for p in played.pages),
         mitigated_s=_after_fault(incident, main.mitigated_at) if main is not None else None,
-        harm=_harm(site, alone, violations(played, policy)),
+        harm=_harm(site, alone, violations(made(played), policy)),
         nothing_failed=badly(alone),
         cases_that_acted=len({a.request.case for a in acted}),
     )
@@ -127,17 +137,16 @@ async def _naive(incident: Incident, here: Incident, policy: Policy, library: Li
         outcome=None,
         paged=naive.paged,
         mitigated_s=None,
-        harm=_harm(site, alone, []),
+        harm=_harm(site, alone, violations(naive.made, policy)),
         nothing_failed=badly(alone),
         cases_that_acted=len({d.target for d in naive.did}),
     )
-    bars = [
-        {"lane": "the script", "kind": "act", "starts": at, "ends": None, "text": f"{d.lever}: {d.change.note}"}
-        for d in naive.did
-        if (at := (d.at - here.starts).total_seconds()) >= 0
-    ]
+    bars = given_bars(here, naive.said, lasted)
+    for did in naive.did:
+        at = (did.at - here.starts).total_seconds()
+        bars.append(Bar(lane="the script", kind="final", starts=at, text=f"{did.lever}: {did.change.note}"))
     failed = tuple(harms(run.harm, run.nothing_failed))
-    detail = {**_told(incident, site, alone, lasted), "bars": bars, "rows": []}
+    detail = {**_told(incident, site, alone, lasted), "bars": [b.model_dump() for b in bars], "rows": []}
     return _row(incident, run, began, detail=detail, failed=failed)
 
 

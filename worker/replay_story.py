@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from runbooks.incident import Incident
 from runbooks.incident_faults import Fault
 from runbooks.plan import GateVerdict
 from runbooks.record import CaseRecord
+from worker.replay_detectors import Said
 from worker.replay_play import Played
 from worker.replay_result import Refused
 from worker.replay_svg import Bar
@@ -54,6 +55,37 @@ def _by_planner(one: Checked, gate: GateVerdict) -> bool:
     return gate.gate == "G8" and not gate.unknown and one.result.change is None and not one.result.complete
 
 
+def given_bars(incident: Incident, said: Sequence[Said], end: float) -> list[Bar]:
+    """What went wrong, and what detectors said of it. `end`: seconds after the start."""
+    return [*_faults(incident, end), *_alerts(incident, said, end)]
+
+
+def _faults(incident: Incident, end: float) -> Iterator[Bar]:
+    for fault in incident.timeline.faults:
+        ends = incident.seconds(fault.ends) if fault.ends is not None else end
+        lasts = fault.fault != "by_hand"
+        yield Bar(
+            lane="what went wrong",
+            kind="fault" if lasts else "hand",
+            starts=incident.seconds(fault.at),
+            ends=ends if lasts else None,
+            text=fault_words(fault),
+        )
+
+
+def _alerts(incident: Incident, said: Sequence[Said], end: float) -> Iterator[Bar]:
+    since: dict[str, float] = {}
+    names = {s.detection.key: f"{s.detection.alert} {s.detection.target.id}" for s in said}
+    for one in said:
+        key, at = one.detection.key, round((one.at - incident.starts).total_seconds(), 1)
+        if one.detection.status == "firing":
+            since.setdefault(key, at)
+        elif key in since:
+            yield Bar(lane="alerts", kind="alert", starts=since.pop(key), ends=at, text=names[key])
+    for key, starts in since.items():
+        yield Bar(lane="alerts", kind="alert", starts=starts, ends=end, text=names[key])
+
+
 class Story:
     """`zero`: what the axis counts from."""
 
@@ -66,35 +98,8 @@ class Story:
 
     def bars(self) -> list[Bar]:
         """By lane, in the order in which they are drawn."""
-        return [*self._faults(), *self._alerts(), *self._held(), *self._asked(), *self._acts(), *self._told()]
-
-    def _faults(self) -> Iterator[Bar]:
-        for fault in self._incident.timeline.faults:
-            ends = self._incident.seconds(fault.ends) if fault.ends is not None else self._end
-            lasts = fault.fault != "by_hand"
-            yield Bar(
-                lane="what went wrong",
-                kind="fault" if lasts else "hand",
-                starts=self._incident.seconds(fault.at),
-                ends=ends if lasts else None,
-                text=fault_words(fault),
-            )
-
-    def _alerts(self) -> Iterator[Bar]:
-        since: dict[str, float] = {}
-        names = {s.detection.key: f"{s.detection.alert} {s.detection.target.id}" for s in self._played.said}
-        for said in self._played.said:
-            key = said.detection.key
-            if said.detection.status == "firing":
-                since.setdefault(key, self._s(said.at))
-            elif key in since:
-                yield self._alert(names[key], since.pop(key), self._s(said.at))
-        for key, starts in since.items():
-            yield self._alert(names[key], starts, self._end)
-
-    @staticmethod
-    def _alert(name: str, starts: float, ends: float) -> Bar:
-        return Bar(lane="alerts", kind="alert", starts=starts, ends=ends, text=name)
+        first = given_bars(self._incident, self._played.said, self._end)
+        return [*first, *self._held(), *self._asked(), *self._acts(), *self._told()]
 
     def _held(self) -> Iterator[Bar]:
         """One mark for a lever that was refused at one moment, with all the gates that were against it."""

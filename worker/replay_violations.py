@@ -3,68 +3,76 @@ and did an hour's acts stay within the domain's budget? Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import NamedTuple
 
 from runbooks.change import Blast
 from runbooks.policy import Policy
 from worker.replay_play import Played
-from worker.replay_watch import Acted
 
 HOUR = timedelta(hours=1)
 
 
-class _Held(NamedTuple):
-    """From the act until what was proven of it."""
+class Made(NamedTuple):
+    """One change, from the act until its effect was known. `case`: whose it was. `counts`: an act, no undo or restore."""
 
     case: str
-    domain: str
+    domains: tuple[str, ...]
+    lever: str
     begins: datetime
     ends: datetime
-    what: str
+    blast: Blast
+    counts: bool = True
 
 
-def violations(played: Played, policy: Policy) -> list[str]:
-    """One sentence each."""
-    return [*_at_once(played), *_budgets(played, policy)]
-
-
-def _at_once(played: Played) -> Iterator[str]:
+def made(played: Played) -> list[Made]:
+    """What Interlock changed: each increment until the end of its verify."""
     ends = {proof.request.receipt.id: proof.at for proof in played.proofs}
-    held = [
-        _Held(a.request.case, domain, a.began, max(a.ended, ends.get(a.receipt.id, a.ended)), a.request.step.step.lever)
-        for a in played.acts
-        if a.receipt is not None
-        for domain in a.request.step.domains
+    return [
+        Made(
+            act.request.case,
+            act.request.step.domains,
+            act.request.step.step.lever,
+            act.began,
+            max(act.ended, ends.get(act.receipt.id, act.ended)),
+            act.request.change.blast,
+            act.request.permit.purpose == "act",
+        )
+        for act in played.acts
+        if act.receipt is not None
     ]
-    for n, one in enumerate(held):
-        for other in held[n + 1 :]:
-            same = one.domain == other.domain and one.case != other.case
-            if same and one.begins < other.ends and other.begins < one.ends:
-                yield f"two changes at once in {one.domain}: {one.what} and {other.what}"
 
 
-def _budgets(played: Played, policy: Policy) -> Iterator[str]:
-    """By what each act's plan said that it takes."""
+def violations(changes: Sequence[Made], policy: Policy) -> list[str]:
+    """One sentence each, each once."""
+    return list(dict.fromkeys([*_at_once(changes), *_budgets(changes, policy)]))
+
+
+def _at_once(changes: Sequence[Made]) -> Iterator[str]:
+    for one, other in combinations(changes, 2):
+        overlap = one.begins < other.ends and other.begins < one.ends
+        for domain in set(one.domains) & set(other.domains):
+            if overlap and one.case != other.case:
+                yield f"two changes at once in {domain}: {one.lever} and {other.lever}"
+
+
+def _budgets(changes: Sequence[Made], policy: Policy) -> Iterator[str]:
+    """By what each change's plan said that it takes."""
     limits = policy.domain
-    acts = [a for a in played.acts if a.receipt is not None and a.request.permit.purpose == "act"]
-    for domain in sorted({d for a in acts for d in a.request.step.domains}):
-        mine = [a for a in acts if domain in a.request.step.domains]
+    for domain in sorted({d for c in changes for d in c.domains}):
+        acts = [c for c in changes if c.counts and domain in c.domains]
         most = {
-            "endpoints": (_most(mine, lambda b: b.endpoints), limits.endpoints_per_hour),
-            "nodes": (_most(mine, lambda b: len(b.nodes)), limits.nodes_per_hour),
-            "GPUs": (_most(mine, lambda b: b.gpus), limits.gpus_per_hour),
+            "endpoints": (_most(acts, lambda b: b.endpoints), limits.endpoints_per_hour),
+            "nodes": (_most(acts, lambda b: len(b.nodes)), limits.nodes_per_hour),
+            "GPUs": (_most(acts, lambda b: b.gpus), limits.gpus_per_hour),
         }
         for what, (found, limit) in most.items():
             if found > limit:
                 yield f"{found:g} {what} within an hour in {domain}; {limit:g} is the budget"
 
 
-def _most(acts: list[Acted], size: Callable[[Blast], float]) -> float:
+def _most(acts: Sequence[Made], size: Callable[[Blast], float]) -> float:
     """The most within any hour."""
-
-    return max(
-        (sum(size(b.request.change.blast) for b in acts if a.began <= b.began < a.began + HOUR) for a in acts),
-        default=0,
-    )
+    return max((sum(size(b.blast) for b in acts if a.begins <= b.begins < a.begins + HOUR) for a in acts), default=0)
