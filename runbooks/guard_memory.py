@@ -7,11 +7,12 @@ something else is no halt. The queue and the answers are not kept: cases that wa
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runbooks.base import Model, digest
+from runbooks.base import Model
 from runbooks.detection import Target
 from runbooks.facts import StandingReceipt
 from runbooks.guard_book import Book
@@ -43,7 +44,7 @@ class Memory(BaseModel):
     @property
     def mark(self) -> str:
         """The same for the same memory: what has been written is not written again."""
-        return digest(self.model_dump(mode="json"))
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class Recovered(Model):

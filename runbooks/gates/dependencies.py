@@ -16,23 +16,23 @@ from runbooks.plan import GateVerdict
 
 def could_load(step: Step, fleet: Fleet) -> tuple[str, ...]:
     """Names of all dependencies that the step may load, whichever pools its increments turn out to need."""
-    if isinstance(step, IncreaseCapacity):
-        return _of(step.pool, fleet)
-    route = fleet.route(step.route) if isinstance(step, RerouteTraffic) else None
-    serving = {d.name for d in fleet.dependencies if d.serves}
-    pools = (
-        [p for p in route.pools if p != step.away_from]
-        if route is not None and isinstance(step, RerouteTraffic)
-        else []
-    )
-    return tuple(dict.fromkeys(n for p in pools for n in _of(p, fleet) if n in serving))
+    match step:
+        case IncreaseCapacity():
+            return _of(step.pool, fleet)
+        case RerouteTraffic():
+            route = fleet.route(step.route)
+            serving = {d.name for d in fleet.dependencies if d.serves}
+            pools = [p for p in (route.pools if route is not None else ()) if p != step.away_from]
+            return tuple(dict.fromkeys(n for p in pools for n in _of(p, fleet) if n in serving))
+        case _:
+            return ()
 
 
-def dependencies(q: Question, f: Facts, notes: list[str]) -> GateVerdict | None:
+def dependencies(q: Question, change: Change, f: Facts, notes: list[str]) -> GateVerdict | None:
     """None: each has room, or nothing leans on one."""
     if q.purpose != "act":
         return None
-    wanted = _wanted(q)
+    wanted = _wanted(q.step.step, change, q.fleet)
     if not wanted:
         return None
     if not isinstance(f.dependencies, Known):
@@ -48,19 +48,15 @@ def dependencies(q: Question, f: Facts, notes: list[str]) -> GateVerdict | None:
     return None
 
 
-def _wanted(q: Question) -> dict[str, float]:
+def _wanted(step: Step, change: Change, fleet: Fleet) -> dict[str, float]:
     """Dependency → replicas' worth of load that this increment puts on it."""
-    step = q.step.step
     if isinstance(step, IncreaseCapacity):
-        return dict.fromkeys(_of(step.pool, q.fleet), float(step.at_once))
-    if not isinstance(step, RerouteTraffic) or not isinstance(q.change, Change):
-        return {}
-    serving = could_load(step, q.fleet)
+        return dict.fromkeys(_of(step.pool, fleet), float(step.at_once))
+    serving = could_load(step, fleet)
     wanted: dict[str, float] = {}
-    for name, tps in q.change.blast.reserved_tps.items():
-        pool = q.fleet.pool(name)
-        for dependency in _of(name, q.fleet) if pool is not None else ():
-            if dependency in serving and pool is not None:
+    for name, tps in change.blast.reserved_tps.items():
+        for pool in (p for p in fleet.pools if p.name == name):  # who is not in the fleet is refused by its own state
+            for dependency in (n for n in _of(name, fleet) if n in serving):
                 wanted[dependency] = wanted.get(dependency, 0.0) + tps / pool.tokens_per_second
     return wanted
 

@@ -66,7 +66,7 @@ def g3_headroom(q: Question, f: Facts) -> GateVerdict:
     ]
     if isinstance(f.guard, Unknown):
         found.append(unknown(q, "G3", "the headroom that is promised already", f.guard))
-    found.append(dependencies(q, f, notes))
+    found.append(dependencies(q, q.change, f, notes))
     promised = reserved(f.guard.value, q.workflow_id, f.now) if isinstance(f.guard, Known) else {}
     for pool, more in (q.change.blast.reserved_tps | _coming_back(q, f)).items():
         found.append(_room_for(q, f, pool, more + promised.get(pool, 0.0), notes))

@@ -17,7 +17,10 @@ from tests.runbooks.gate_lab import FLEET, STEP, agrees, change, facts, known, p
 def leaning(serves: bool = True, names: tuple[str, ...] = ("api-b",)) -> Fleet:
     """Pool-b leans on these; replicas of its own lean on a registry that requests do not need."""
     work = Workload(namespace="n", deployment="d", replicas=4, depends_on=(*names, "registry"))
-    pools = tuple(p.model_copy(update={"workload": work}) if p.name == "pool-b" else p for p in FLEET.pools)
+    pools = tuple(
+        p.model_copy(update={"workload": work} if p.name == "pool-b" else {"tokens_per_second": 15.0})
+        for p in FLEET.pools
+    )
     asked = tuple(Dependency(name=n, headroom="room", serves=serves) for n in names)
     return FLEET.model_copy(
         update={"pools": pools, "dependencies": (*asked, Dependency(name="registry", headroom="room"))}

@@ -52,6 +52,10 @@ G4 = [
     # oai-2022-11-17: who takes places in a cluster waits for a drain that still needs them; who takes load away does not.
     (WAITS, step(GROW), between()),
     (WAITS, step(ResetGpu(node="n2", gpu="0")), between()),
+    *(
+        (WAITS.model_copy(update={"reason": WAITS.reason.replace("rebalance_nodes", lever)}), step(GROW), between(lever))
+        for lever in ("rollout_hotfix", "rollback_change", "increase_capacity")
+    ),
     (FREE, step(GROW), between(under_way=False)),
     (FREE, step(GROW), between(case="me#1.1")),
     (FREE, step(GROW), between(lever="reroute_traffic")),
