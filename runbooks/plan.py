@@ -13,6 +13,7 @@ from runbooks.facts import Facts, Rejoin
 from runbooks.levers import Step
 from runbooks.policy import ClassPolicy, Timing
 from runbooks.schema import Criterion, RestoreRule, Verify
+from runbooks.taxonomy_looked import Looked
 
 
 class IndicatorQuery(Model):
@@ -50,6 +51,10 @@ class PlannedStep(Model):
     rejoin_pool: str = Field(default="", description="For a node: the pool whose replica proves it under load.")
     healthy: Criterion | None = Field(default=None, description="See Runbook.healthy.")
     healthy_indicator: IndicatorQuery | None = None
+    attended: bool = Field(
+        default=False,
+        description="People must agree even where policy lets the class act unattended: its class rests on no proof (G7).",
+    )
     envelope: Envelope
 
     @property
@@ -103,13 +108,18 @@ class Diagnosis(Model):
     plan: Plan
     policy: ClassPolicy
     timing: Timing
+    unsure: bool = Field(
+        default=False,
+        description="No rule, or none that is sure: triage should look for itself before anything is done.",
+    )
 
 
 class TriageRequest(Model):
-    """`now` is workflow time: triage is pure and reads no clock."""
+    """`now` is workflow time: triage is pure and reads no clock. `looked`: what it has read of the target itself."""
 
     detections: tuple[Detection, ...]
     now: Time
+    looked: Looked | None = None
 
 
 class Sample(Model):

@@ -1,193 +1,140 @@
-"""What can fail, and the rules that name the class of a detection. All of it is data: catalog/taxonomy.yaml."""
+"""Names the class of a case from what its detections say and what triage has seen. Pure, and says by which rule and why."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
-from pydantic import Field, model_validator
-
-from runbooks.base import Model, Name, Share
-from runbooks.detection import Detection
+from runbooks.detection import CORRELATED, Detection
+from runbooks.facts import Known
 from runbooks.plan import Classification
+from runbooks.taxonomy_evidence import Bound, EvidenceName, Measured, canonical, plain
+from runbooks.taxonomy_looked import Looked
+from runbooks.taxonomy_rules import UNKNOWN, FailureClass, Rule, Taxonomy
 
-UNKNOWN = "unknown"
+__all__ = ["LEAST_CONFIDENCE", "UNKNOWN", "Bound", "EvidenceName", "FailureClass", "Rule", "Taxonomy", "classify"]
+
 LEAST_CONFIDENCE = 0.6
 """Below this the class is `unknown`: a guess must not move a lever."""
-
-Measured = float | bool | str
-
-
-class FailureClass(Model):
-    """One leaf of the taxonomy."""
-
-    id: Name
-    group: Literal["engine", "config", "infra", "ops", "dep", "demand", "unknown"]
-    definition: str = Field(min_length=1)
-    measurements: tuple[str, ...] = Field(
-        description="Telltale measurements, by the name that they have at their source."
-    )
-    levers: tuple[Name, ...] = Field(
-        description="First lever first. Names of levers that are not built yet are allowed."
-    )
-    gates: str = Field(description="What is forbidden, or required before the levers.")
-    approval: Literal["A", "A*", "H"] = Field(
-        description="Hint. A: auto; A*: auto within budget, else ask; H: always a person."
-    )
-    approval_note: str = ""
-    source: str = Field(description="Where the class comes from (P, S, X, I), and where its levers and gates do.")
+LOOK = "triage's look"
+Found = dict[str, tuple[Measured, str]]
+"""Evidence by name: the value, and who says so."""
 
 
-class Bound(Model):
-    """One measured value and what it must be. Exactly one way to say it; an absent value never fulfils it."""
+def classify(detections: Sequence[Detection], taxonomy: Taxonomy, looked: Looked | None = None) -> Classification:
+    """The class that the best rule names. A tie between classes, low confidence or no rule at all is `unknown`.
 
-    name: Name
-    above: float | None = Field(default=None, description="The value must be this or more.")
-    below: float | None = Field(default=None, description="The value must be this or less.")
-    equals: bool | float | str | None = None
-    one_of: tuple[float | str, ...] = Field(default=(), description="The value must be one of these.")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Bound:
-        if sum(1 for x in (self.above, self.below, self.equals, self.one_of or None) if x is not None) != 1:
-            raise ValueError(f"bound on {self.name!r}: give exactly one of above, below, equals, one_of")
-        return self
-
-    def __str__(self) -> str:
-        """The bound in words."""
-        if self.above is not None:
-            return f"{self.name} >= {self.above:g}"
-        if self.below is not None:
-            return f"{self.name} <= {self.below:g}"
-        if self.equals is not None:
-            return f"{self.name} = {_plain(self.equals)}"
-        return f"{self.name} in {', '.join(map(_plain, self.one_of))}"
-
-    def holds(self, evidence: dict[str, Measured]) -> bool:
-        """True when the value was measured and is within the bound."""
-        if self.name not in evidence:
-            return False
-        value = evidence[self.name]
-        if self.equals is not None:
-            return _plain(value) == _plain(self.equals)
-        if self.one_of:
-            return _plain(value) in map(_plain, self.one_of)
-        number = _number(value)
-        if number is None:
-            return False
-        return number >= self.above if self.above is not None else number <= (self.below or 0.0)
-
-
-class Rule(Model):
-    """When a detection is of a class. Every condition that is given must hold; `unless` must not."""
-
-    id: Name
-    failure_class: Name = Field(alias="class")
-    confidence: Share
-    alerts: tuple[Name, ...] = Field(min_length=1, description="Names of alerts, any of them.")
-    labels: dict[str, str] = Field(default_factory=dict, description="Labels and their exact values.")
-    evidence: tuple[Bound, ...] = Field(default=(), description="Measured values that must all hold.")
-    unless: tuple[Bound, ...] = Field(
-        default=(), description="Any of these, on any detection of the case, blocks the rule."
-    )
-
-
-class Taxonomy(Model):
-    """The whole of it."""
-
-    levers: tuple[Name, ...] = Field(description="Every lever that a class may name, built or not.")
-    classes: tuple[FailureClass, ...]
-    rules: tuple[Rule, ...]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Taxonomy:
-        ids = [c.id for c in self.classes]
-        if UNKNOWN not in ids:
-            raise ValueError("classes: the class `unknown` is missing")
-        for what, names in (("classes", ids), ("rules", [r.id for r in self.rules])):
-            for name in names:
-                if names.count(name) > 1:
-                    raise ValueError(f"{what}: the id {name!r} is given twice; rename one")
-        for cls in self.classes:
-            for lever in cls.levers:
-                if lever not in self.levers:
-                    raise ValueError(f"classes: {cls.id} names the lever {lever!r}, which is not in `levers`")
-        for rule in self.rules:
-            if rule.failure_class not in ids:
-                raise ValueError(f"rules: {rule.id} names the class {rule.failure_class!r}, which is not in `classes`")
-        return self
-
-    def get(self, failure_class: str) -> FailureClass | None:
-        """The class of this id, or None."""
-        return next((c for c in self.classes if c.id == failure_class), None)
-
-
-def _plain(value: Measured) -> str:
-    """One spelling per value: a detector may send true, 1.0 or "true" for what a rule calls true."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    number = _number(value)
-    if number is not None:
-        return f"{number:g}"
-    return str(value).strip().casefold()
-
-
-def _number(value: Measured) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return None if math.isnan(number) else number
-
-
-def classify(detections: Sequence[Detection], taxonomy: Taxonomy) -> Classification:
-    """The class that the best rule names. A tie between classes, low confidence or no rule at all is `unknown`."""
+    `looked`: what triage has read itself, of the target of these detections.
+    """
     firing = [d for d in detections if d.status == "firing"]
-    matched: list[tuple[Rule, Detection]] = []
+    case = _Case(firing, taxonomy, looked)
+    matched: list[tuple[Rule, tuple[str, ...]]] = []
     missed: list[str] = []
     for rule in taxonomy.rules:
-        for detection in firing:
-            if detection.alert not in rule.alerts:
-                continue
-            lacking = _lacking(rule, detection, firing)
-            if lacking:
-                missed.append(f"{detection.alert}: rule {rule.id} does not hold: {lacking}")
-            else:
-                matched.append((rule, detection))
+        for why, found in case.tried(rule):
+            if found:
+                matched.append((rule, found))
+            elif why:
+                missed.append(why)
     if not matched:
-        seen = missed or [f"{d.alert}: no rule knows this alert" for d in firing] or ["nothing is firing"]
-        return Classification(failure_class=UNKNOWN, confidence=0.0, rule="none", evidence=tuple(seen))
+        names = [d.alert for d in firing if not any(d.alert in rule.alerts for rule in taxonomy.rules)]
+        seen = [*missed, *(f"{name}: no rule knows this alert" for name in names), *case.measured()]
+        evidence = tuple(dict.fromkeys(seen)) or ("nothing is firing",)
+        return Classification(failure_class=UNKNOWN, confidence=0.0, rule="none", evidence=evidence)
     top = max(rule.confidence for rule, _ in matched)
-    best = [(rule, detection) for rule, detection in matched if rule.confidence == top]
+    best = [(rule, found) for rule, found in matched if rule.confidence == top]
     classes = sorted({rule.failure_class for rule, _ in best})
-    found = tuple(dict.fromkeys(line for rule, detection in best for line in _found(rule, detection)))
+    found = tuple(dict.fromkeys(line for _, lines in best for line in lines))
     if len(classes) > 1:
         why = f"{' and '.join(classes)} fit equally well"
         return Classification(failure_class=UNKNOWN, confidence=top, rule="tie", evidence=(why, *found))
     if top < LEAST_CONFIDENCE:
         why = f"{classes[0]} is likely, but {top:g} is under the least confidence of {LEAST_CONFIDENCE:g}"
         return Classification(failure_class=UNKNOWN, confidence=top, rule="low-confidence", evidence=(why, *found))
-    return Classification(failure_class=classes[0], confidence=top, rule=best[0][0].id, evidence=found)
+    # Of rules that agree a vouched one is named: it is what lets the class act as policy says, and more evidence for the
+    # same class must not lead to less.
+    agree = [(rule, lines) for rule, lines in matched if rule.failure_class == classes[0]]
+    rule, lines = next(((r, ls) for r, ls in (*best, *agree) if r.vouched), best[0])
+    found = tuple(dict.fromkeys((*lines, *found)))
+    return Classification(failure_class=classes[0], confidence=top, rule=rule.id, evidence=found)
 
 
-def _lacking(rule: Rule, detection: Detection, firing: Sequence[Detection]) -> str:
-    """Why the rule does not hold, or nothing when it does."""
-    for name, wanted in rule.labels.items():
-        if detection.labels.get(name) != wanted:
-            return f"label {name} is {detection.labels.get(name, 'not given')!r}, not {wanted!r}"
-    for bound in rule.evidence:
-        if not bound.holds(detection.evidence):
-            value = detection.evidence.get(bound.name)
-            return f"needs {bound}, " + ("not measured" if value is None else f"measured {_plain(value)}")
-    for bound in rule.unless:
-        if any(bound.holds(d.evidence) for d in firing):
-            return f"blocked by {bound}"
-    return ""
+class _Case:
+    """All sources of evidence of one case."""
+
+    def __init__(self, firing: Sequence[Detection], taxonomy: Taxonomy, looked: Looked | None) -> None:
+        self.by = [(d, canonical(d.evidence, taxonomy.evidence)) for d in firing]
+        self.looked = looked.evidence if looked is not None else {}
+        self.newest = self._newest(looked)
+
+    def _newest(self, looked: Looked | None) -> Found:
+        """The newest value of each name, whoever measured it. Members of a domain's case are other targets each: no number of
+        one of them is the domain's."""
+        told = [
+            (d.seen_at, name, value, d.alert)
+            for d, ev in self.by
+            if d.alert != CORRELATED
+            for name, value in ev.items()
+        ]
+        read = looked.readings.items() if looked is not None else ()
+        told += [(one.observed_at, name, one.value, LOOK) for name, one in read if isinstance(one, Known)]
+        # Of one moment the look's is kept, and of detections the one that comes later by name: always the same.
+        told.sort(key=lambda one: (one[0], one[3] == LOOK, one[3]))
+        return {name: (value, who) for _, name, value, who in told}
+
+    def tried(self, rule: Rule) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For each way in which it could hold: why it does not, or what was seen that fulfils it."""
+        if rule.alerts:
+            for detection, evidence in self.by:
+                if detection.alert in rule.alerts:
+                    lacking = self._lacking(rule, detection, evidence)
+                    yield (
+                        (f"{detection.alert}: rule {rule.id} does not hold: {lacking}", ())
+                        if lacking
+                        else (
+                            "",
+                            (f"alert {detection.alert}", *_labels(rule), *_values(rule, evidence)),
+                        )
+                    )
+        elif self._holds(rule):
+            seen = tuple(_line(b, *self.newest[b.name]) for b in rule.evidence)
+            yield "", (*_labels(rule), *seen)
+
+    def _lacking(self, rule: Rule, detection: Detection, evidence: dict[str, Measured]) -> str:
+        """Why a rule does not hold for this detection, or nothing when it does."""
+        for name, wanted in rule.labels.items():
+            if detection.labels.get(name) != wanted:
+                return f"label {name} is {detection.labels.get(name, 'not given')!r}, not {wanted!r}"
+        for bound in rule.evidence:
+            if not bound.holds(evidence):
+                value = evidence.get(bound.name)
+                return f"needs {bound}, " + ("not measured" if value is None else f"measured {plain(value)}")
+        for bound in rule.unless:
+            if any(bound.holds(ev) for ev in (*(ev for _, ev in self.by), self.looked)):
+                return f"blocked by {bound}"
+        return ""
+
+    def _holds(self, rule: Rule) -> bool:
+        """A rule for any alert: by what was measured, whoever says so."""
+        if not self.by or not all(any(d.labels.get(k) == v for d, _ in self.by) for k, v in rule.labels.items()):
+            return False
+        values = {name: value for name, (value, _) in self.newest.items()}
+        return all(b.holds(values) for b in rule.evidence) and not any(b.holds(values) for b in rule.unless)
+
+    def measured(self) -> list[str]:
+        """What is known and fulfils no rule, in one line; nothing when nothing is."""
+        if not self.newest:
+            return []
+        values = ", ".join(f"{name} = {plain(value)}" for name, (value, _) in sorted(self.newest.items()))
+        return [f"no rule holds for what was measured: {values}"]
 
 
-def _found(rule: Rule, detection: Detection) -> list[str]:
-    """What was seen that fulfils the rule."""
-    labels = [f"label {name} = {value}" for name, value in rule.labels.items()]
-    values = [f"{b.name} = {_plain(detection.evidence[b.name])} (rule: {b})" for b in rule.evidence]
-    return [f"alert {detection.alert}", *labels, *values]
+def _labels(rule: Rule) -> list[str]:
+    return [f"label {name} = {value}" for name, value in rule.labels.items()]
+
+
+def _values(rule: Rule, evidence: dict[str, Measured]) -> list[str]:
+    return [_line(b, evidence[b.name], "") for b in rule.evidence]
+
+
+def _line(bound: Bound, value: Measured, who: str) -> str:
+    return f"{bound.name} = {plain(value)} (rule: {bound}{f'; by {who}' if who else ''})"

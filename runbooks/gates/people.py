@@ -44,7 +44,7 @@ def g7_approval(q: Question, f: Facts) -> GateVerdict:
     if rule.mode == "observe":
         return say("G7", "allow", "observe mode: decided and recorded, nothing is touched")
     share = q.change.blast.largest_share if isinstance(q.change, Change) else 0.0
-    if rule.mode == "auto" and share <= q.limits.ask_over_share:
+    if rule.mode == "auto" and not q.step.attended and share <= q.limits.ask_over_share:
         return say("G7", "allow", f"class {q.failure_class} runs unattended by policy")
     wanted = f"{rule.quorum} of group {rule.approvers}"
     if f.approval is None:

@@ -45,7 +45,7 @@ def test_all_21_classes_are_there_with_their_source(library: Library) -> None:
 @pytest.mark.parametrize("rule", load_library().taxonomy.rules, ids=lambda r: r.id)
 def test_every_rule_names_its_class_for_every_alert(rule: Rule, library: Library, detect: Detect) -> None:
     """A detection that fulfils a rule is of its class: no rule is hidden by another one or tied with it."""
-    for alert in rule.alerts:
+    for alert in rule.alerts or ("NeverHeardOf",):
         found = classify([detect(alert, _fulfilling(rule), labels=rule.labels)], library.taxonomy)
 
         assert found.failure_class == rule.failure_class, found
@@ -119,6 +119,12 @@ def test_a_resolved_detection_is_not_classified(library: Library, detect: Detect
 
     assert found.failure_class == UNKNOWN
     assert found.evidence == ("nothing is firing",)
+
+
+def test_a_person_who_reports_says_what_is_wrong_and_not_that_detection_is(library: Library, detect: Detect) -> None:
+    """A report is read by what was measured."""
+    assert classify([detect("HumanReport")], library.taxonomy).failure_class == UNKNOWN
+    assert classify([detect("HumanReport", {"kv_used": 0.97})], library.taxonomy).failure_class == "engine.exhaustion"
 
 
 def _two_rules(one: float, two: float) -> Taxonomy:
