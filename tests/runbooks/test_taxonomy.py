@@ -121,9 +121,9 @@ def test_a_resolved_detection_is_not_classified(library: Library, detect: Detect
     assert found.evidence == ("nothing is firing",)
 
 
-def test_a_person_who_reports_says_what_is_wrong_and_not_that_detection_is(library: Library, detect: Detect) -> None:
-    """A report is read by what was measured."""
-    assert classify([detect("HumanReport")], library.taxonomy).failure_class == UNKNOWN
+def test_a_report_by_a_person_is_read_by_what_was_measured(library: Library, detect: Detect) -> None:
+    """With nothing to go by it is what no detector has seen."""
+    assert classify([detect("HumanReport")], library.taxonomy).failure_class == "ops.detection_gap"
     assert classify([detect("HumanReport", {"kv_used": 0.97})], library.taxonomy).failure_class == "engine.exhaustion"
 
 
