@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,9 +143,12 @@ async def _naive(incident: Incident, here: Incident, policy: Policy, library: Li
         cases_that_acted=len({d.target for d in naive.did}),
     )
     bars = given_bars(here, naive.said, lasted)
-    for did in naive.did:
-        at = (did.at - here.starts).total_seconds()
-        bars.append(Bar(lane="the script", kind="final", starts=at, text=f"{did.lever}: {did.change.note}"))
+    for (at, lever, target), same in groupby(naive.did, key=lambda d: (d.at, d.lever, d.target)):
+        notes = [d.change.note for d in same]
+        more = f" and {len(notes) - 1} more" if len(notes) > 1 else ""
+        starts = (at - here.starts).total_seconds()
+        words = f"{lever} on {target}\n" + "\n".join(notes)
+        bars.append(Bar(lane="the script", kind="final", starts=starts, text=f"{lever}: {notes[0]}{more}", full=words))
     failed = tuple(harms(run.harm, run.nothing_failed))
     detail = {**_told(incident, site, alone, lasted), "bars": [b.model_dump() for b in bars], "rows": []}
     return _row(incident, run, began, detail=detail, failed=failed)

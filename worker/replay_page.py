@@ -26,7 +26,7 @@ class Card(NamedTuple):
 def page(rows: Sequence[Row], under: str) -> str:
     """HTML. `under`: one line on what was played."""
     return _template().render(
-        rows=rows,
+        rows=sorted(rows, key=lambda r: not r.expectations_failed),
         cards=cards(rows),
         under=under,
         held=held,

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -63,14 +64,16 @@ def replay_all(
 def _give(hand: _Hand, incidents: Sequence[Incident], left: list[int]) -> None:
     hand.at = left.pop() if left else None
     if hand.at is not None:
-        hand.pipe.send(incidents[hand.at])
+        with contextlib.suppress(BrokenPipeError):  # it has died: whoever listens for its row hears it
+            hand.pipe.send(incidents[hand.at])
 
 
 def _heard(hand: _Hand, incident: Incident, options: Options, library: Library) -> Row:
     try:
         row = hand.pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         hand.process.join()
+        _kill(hand.process)
         row = lost(incident, f"the process that played it ended with status {hand.process.exitcode}")
         hand.process, hand.pipe = _start(options, library)
     assert isinstance(row, Row)
@@ -85,12 +88,19 @@ def _hands(count: int, options: Options, library: Library) -> Iterator[list[_Han
     finally:
         for hand in hands:
             if hand.at is not None:  # interrupted: what it plays is of no use to anybody
-                hand.process.terminate()
-            hand.pipe.close()
+                _kill(hand.process)
+            hand.pipe.close()  # it ends by itself then
         for hand in hands:
             hand.process.join(10)
-            if hand.process.is_alive():
-                hand.process.kill()
+            if hand.process.exitcode != 0:
+                _kill(hand.process)
+
+
+def _kill(process: SpawnProcess) -> None:
+    """With its server, which a process that is killed leaves behind. Gone already: nothing."""
+    if process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _start(options: Options, library: Library) -> tuple[SpawnProcess, Connection]:
@@ -104,6 +114,8 @@ def _start(options: Options, library: Library) -> tuple[SpawnProcess, Connection
 
 def _serve(pipe: Connection, options: Options, library: Library) -> None:
     """The life of one process. Its end is not the interpreter's own: threads of the SDK can crash it there."""
+    os.setpgid(0, 0)  # a group of its own: see `_kill`
+    os.set_inheritable(pipe.fileno(), False)  # held by its server, the pipe would not end with it
     logging.getLogger("temporalio").setLevel(logging.CRITICAL)  # an act that is refused is no fault of the replay
     status = 0
     try:

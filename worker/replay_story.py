@@ -157,8 +157,8 @@ class Story:
                 lane="Interlock",
                 kind=outcome,
                 starts=self._s(proof.at),
-                text=outcome.replace("_", " "),
-                full=proof.effect.why,
+                text="" if outcome == "better" else outcome.replace("_", " "),
+                full=f"{outcome.replace('_', ' ')}: {proof.effect.why}",
             )
 
     def _told(self) -> Iterator[Bar]:
@@ -210,4 +210,9 @@ def fault_words(fault: Fault) -> str:
 
 
 def _short_target(record: CaseRecord) -> str:
-    return record.target.id.rpartition("/")[2] if record.target is not None else "?"
+    target = record.target
+    if target is None:
+        return "?"
+    if target.gpu is not None:
+        return f"{target.node} gpu {target.gpu}"
+    return target.endpoint or target.node or target.service or target.cluster

@@ -147,7 +147,7 @@ def _lane(axis: _Axis, y: float, lane: str, bars: list[Bar]) -> tuple[Markup, in
     for bar in sorted(bars, key=lambda b: b.starts):
         left, right = axis.x(bar.starts), axis.x(bar.ends) if bar.ends is not None else axis.x(bar.starts) + 9
         words = short(bar.text, 60)
-        needs = len(words) * LETTER + 8
+        needs = len(words) * LETTER + 8 if words else 0.0
         outside = needs > right - left
         before = outside and right + needs > WIDTH - 4 and left - needs > LEFT
         start, stop = (left - needs, right) if before else (left, right + needs if outside else right)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
-import pytest_asyncio
 from temporalio import activity, workflow
 from temporalio.worker import Worker
 
-from worker.replay_stage import Stage, open_stage
+from worker.replay_stage import Stage
 
 HOUR = timedelta(hours=1)
 
@@ -55,13 +54,6 @@ class Day:
             at = await workflow.execute_activity_method(Hands.wait, waits_s, **beating)  # type: ignore[call-overload]
             seen.append((now, at))
         return seen
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def stage():  # type: ignore[no-untyped-def]
-    """One server for this file."""
-    async with open_stage() as one:
-        yield one
 
 
 async def _day(stage: Stage, waits_s: float) -> list[tuple[datetime, datetime]]:
