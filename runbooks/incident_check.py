@@ -17,6 +17,7 @@ from runbooks.incident_finding import Finding, error, warning
 from runbooks.incident_loads import loads
 from runbooks.incident_sick import sick
 from runbooks.library import Library
+from runbooks.plan import Classification
 from runbooks.planning import near
 from runbooks.policy import Policy
 from runbooks.taxonomy import classify
@@ -24,9 +25,6 @@ from runbooks.taxonomy import classify
 SETTINGS = {"weight": 3, "endpoint": 3, "connections": 2, "admit": 3, "cordon": 2, "replicas": 2, "image": 2, "env": 3}
 SETTINGS |= {"template": 2, "paused": 2, "autoscale": 2}
 """Families of settings that `by_hand` may set (runbooks/change.py), and how many parts their keys have."""
-SEEN_BY_DETECTORS = {"endpoints", "answering", "lost", "refused", "generations_failed", "generations_ok", "siblings_ok"}
-SEEN_BY_DETECTORS |= {"tokens_rising", "xid", "repeats", "recovery_action", "value"}
-"""Evidence that our own detectors send (worker/detect_rules.py, worker/detect_nvml_book.py), whether a rule reads it or not."""
 
 
 def check_incident(incident: Incident, library: Library, policy: Policy) -> list[Finding]:
@@ -66,17 +64,20 @@ def _classes(incident: Incident, library: Library) -> Iterator[Finding]:
 
 
 def _alerts(incident: Incident, library: Library) -> Iterator[Finding]:
-    rules = library.taxonomy.rules
-    known = sorted({alert for rule in rules for alert in rule.alerts})
-    read = {bound.name for rule in rules for bound in (*rule.evidence, *rule.unless)} | SEEN_BY_DETECTORS
+    vocabulary = library.taxonomy.evidence
+    known = sorted({alert for rule in library.taxonomy.rules for alert in rule.alerts})
+    read = sorted({name for one in vocabulary for name in (one.name, *one.aliases)})
+    lost = {
+        target for target, alerts in _by_target(incident).items() if _class_of(incident, alerts, library).rule == "none"
+    }
     for number, alert in enumerate(incident.timeline.alerts):
         here = ("timeline", "alerts", number)
-        if alert.alert not in known:
-            told = f"no rule of the taxonomy knows {alert.alert!r}, so it is `unknown` and people are told"
+        if alert.alert not in known and alert.target in lost:
+            told = f"no rule of the taxonomy knows {alert.alert!r} or what it measured, so it is `unknown` and people are told"
             yield warning(told + _meant(alert.alert, known), *here, "alert")
         for name in alert.evidence:
-            if name not in read:
-                told = f"no rule and no detector knows this evidence{_meant(name, sorted(read))}"
+            if read and name not in read:
+                told = f"the taxonomy's evidence has no such name, so no rule reads it{_meant(name, read)}"
                 yield warning(told, *here, "evidence", name)
         if not alert.automatic and not alert.reported_by:
             yield warning("a person reported it: say who in `reported_by`", *here, "automatic")
@@ -91,7 +92,7 @@ def _meant(name: str, known: Sequence[str]) -> str:
 def explained(incident: Incident, library: Library) -> Iterator[str]:
     """What the rules make of the alerts of each target by themselves, and what the runbook then asks for."""
     for target_id, alerts in _by_target(incident).items():
-        found = classify([_detection(incident, a) for a in alerts], library.taxonomy)
+        found = _class_of(incident, alerts, library)
         book = library.pick(found.failure_class, Target.of(target_id).kind)
         steps = ", ".join(step.lever for step in book[1].steps) if book is not None else "page"
         why = (
@@ -100,6 +101,10 @@ def explained(incident: Incident, library: Library) -> Iterator[str]:
             else "; ".join(found.evidence)
         )
         yield f"{target_id}: {found.failure_class} ({why}), which asks for {steps}"
+
+
+def _class_of(incident: Incident, alerts: Sequence[Alert], library: Library) -> Classification:
+    return classify([_detection(incident, a) for a in alerts], library.taxonomy)
 
 
 def _by_target(incident: Incident) -> dict[str, list[Alert]]:
@@ -114,7 +119,7 @@ def _cases(incident: Incident, library: Library, policy: Policy) -> Iterator[tup
     by = _by_target(incident)
     for target_id, alerts in by.items():
         kind = Target.of(target_id).kind
-        yield classify([_detection(incident, a) for a in alerts], library.taxonomy).failure_class, kind
+        yield _class_of(incident, alerts, library).failure_class, kind
         yield from ((name, kind) for name in incident.expect.classes)
     if len(by) >= policy.domain.correlate_targets:  # many at once are one fault of the domain (G13)
         yield from ((name, TargetKind.CLUSTER) for name in incident.expect.classes)

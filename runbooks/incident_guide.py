@@ -25,8 +25,9 @@ def with_parts(text: str, library: Library) -> str:
 
 def _alerts(library: Library) -> str:
     rows = ["| failure class | alerts that say so | what they must have measured |", "|---|---|---|"]
-    for rule in sorted(library.taxonomy.rules, key=lambda r: _order(library, r)):
-        names = ", ".join(f"`{a}`" for a in rule.alerts) or "any"
+    named = [rule for rule in library.taxonomy.rules if rule.alerts]  # docs/classification.md has those for any name
+    for rule in sorted(named, key=lambda r: _order(library, r)):
+        names = ", ".join(f"`{a}`" for a in rule.alerts)
         rows.append(f"| `{rule.failure_class}` | {names} | {_wants(rule)} |")
     return "\n".join(rows)
 

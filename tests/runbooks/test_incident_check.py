@@ -83,7 +83,11 @@ ERRORS: list[tuple[Edit, str, str]] = [
     (by_hand(replicas__chat_west=0), "timeline.faults[1].sets.replicas/chat-west", "did you mean chat-east?"),
 ]  # fmt: skip
 WARNINGS: list[tuple[Edit, str, str]] = [
-    (put("EngineHangs", *ALERT, "alert"), "timeline.alerts[0].alert", "so it is `unknown`"),
+    (
+        lambda d: d["timeline"]["alerts"][0].update(alert="EngineHangs", evidence={}),
+        "timeline.alerts[0].alert",
+        "so it is `unknown` and people are told; did you mean EngineHang?",
+    ),
     (
         put({"generation_failed": 3}, *ALERT, "evidence"),
         "timeline.alerts[0].evidence.generation_failed",
@@ -144,6 +148,13 @@ def test_what_may_be_meant_is_a_warning(edit: Edit, field: str, words: str, find
 
 def test_the_skeleton_has_nothing_that_is_wrong_or_odd(findings: Find) -> None:
     assert findings(lambda d: None) == []
+
+
+def test_an_alert_of_any_name_counts_by_what_it_measured(findings: Find) -> None:
+    def edit(data: Data) -> None:
+        data["timeline"]["alerts"][0].update(alert="OursAlone", evidence={"stalled_s": 90})
+
+    assert findings(edit) == []
 
 
 def test_a_lever_of_another_case_than_the_main_one_may_be_refused(findings: Find) -> None:
