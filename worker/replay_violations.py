@@ -29,7 +29,9 @@ class Made(NamedTuple):
 
 def made(played: Played) -> list[Made]:
     """What Interlock changed: each increment until the end of its verify."""
-    ends = {proof.request.receipt.id: proof.at for proof in played.proofs}
+    ends: dict[str, datetime] = {}
+    for proof in played.proofs:  # the first: a step that is proven as a whole once more holds no lock
+        ends.setdefault(proof.request.receipt.id, proof.at)
     return [
         Made(
             act.request.case,
