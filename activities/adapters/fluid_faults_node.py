@@ -12,8 +12,10 @@ from runbooks.incident_faults import ClusterGone, Gpu, Network, NodeDown
 if TYPE_CHECKING:
     from activities.adapters.fluid_hands import Hands
 
-HARMLESS = frozenset({43, 63, 92, 154})
+HARMLESS = frozenset({43, 92, 154})
 """XIDs that end no process: the driver only tells of them."""
+PENDING = frozenset({63})
+"""XIDs that end no process, and leave something to do: a row of memory is replaced at the next reset."""
 APPLICATION = frozenset({13, 31, 45, 68, 69, 94})
 """XIDs that end the process on the GPU, and leave the GPU well."""
 OFF_THE_BUS = frozenset({79})
@@ -94,7 +96,7 @@ class Gone(Cause[ClusterGone]):
 
 
 class GpuFault(Cause[Gpu]):
-    """One GPU: the process on it ends, and for most codes none comes up on it until it is mended."""
+    """One GPU: for most codes the process on it ends, and none comes up on it until it is mended."""
 
     sick = False
 
@@ -103,11 +105,12 @@ class GpuFault(Cause[Gpu]):
         if self.spec.xid in HARMLESS:
             return
         self.sick = self.spec.xid not in APPLICATION
-        for pod in world.pods_at(self.spec.node, self.spec.gpu):
+        for pod in world.pods_at(self.spec.node, self.spec.gpu) if self.spec.xid not in PENDING else ():
             world.crash(pod)
         if self.sick:
             node = world.node(self.spec.node)
-            node.sick[self.spec.gpu] = f"XID {self.spec.xid}"
+            why = ": a row remap is pending" if self.spec.xid in PENDING else ""
+            node.sick[self.spec.gpu] = f"XID {self.spec.xid}{why}"
             if self.spec.xid in OFF_THE_BUS:
                 node.lost.add(self.spec.gpu)
             world.touch_node(self.spec.node)
@@ -115,8 +118,9 @@ class GpuFault(Cause[Gpu]):
 
     def follow(self, world: Hands) -> None:
         """Whatever is put on it does not come up."""
-        for pod in world.pods_at(self.spec.node, self.spec.gpu) if self.sick else ():
-            world.hold(pod, self)
+        if self.sick and self.spec.xid not in PENDING:
+            for pod in world.pods_at(self.spec.node, self.spec.gpu):
+                world.hold(pod, self)
 
     def end(self, world: Hands) -> None:
         """See `Cause`."""

@@ -26,8 +26,9 @@ class OfReplicas(Cause[R]):
         self.many = 0
 
     def begin(self, world: Hands) -> None:
-        """The pool's first replicas that serve."""
-        serving = [p.uid for p in world.pods_of(self.spec.pool) if world.serves(p)]
+        """The pool's first replicas that serve: one that hangs already does not."""
+        hung = {uid for c in world.active if isinstance(c, Hangs) and c is not self for uid in c.victims}
+        serving = [p.uid for p in world.pods_of(self.spec.pool) if world.serves(p) and p.uid not in hung]
         self.many = len(serving) if self.spec.replicas is None else min(self.spec.replicas, len(serving))
         self.victims = set(serving[: self.many])
 

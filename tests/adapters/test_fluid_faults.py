@@ -60,6 +60,13 @@ def test_a_hung_replica_fails_its_share_by_time_and_makes_no_tokens() -> None:
     assert set(world.account.failed_by_cause) == {"stuck"}
 
 
+def test_a_second_fault_takes_the_next_replica_that_serves() -> None:
+    """One that hangs does not."""
+    one, two = fault("hang", pool="chat-east", replicas=1), fault("hang", pool="chat-east", replicas=1) | {"at": "6m"}
+
+    assert [r.answers for r in east(played(one, two)).replicas] == [False, False, True, True]
+
+
 def test_a_crashed_replica_refuses_connections_until_its_supervisor_has_started_it_again() -> None:
     """A cold start of a minute, and then it is over."""
     down, well = (played(fault("crash", pool="chat-east", replicas=1), seconds=s) for s in (330, 400))
@@ -179,16 +186,17 @@ def test_replicas_of_a_node_that_is_down_are_gone_until_they_are_placed_elsewher
 
 
 @pytest.mark.parametrize(
-    ("xid", "sick", "serves"), [(48, True, False), (79, True, False), (31, False, True), (92, False, True)]
+    ("xid", "sick", "serves"),
+    [(48, True, False), (79, True, False), (31, False, True), (63, True, True), (92, False, True)],
 )
 def test_an_xid_ends_the_process_on_its_gpu_or_does_not(xid: int, sick: bool, serves: bool) -> None:
-    """48 and 79 leave a GPU on which nothing comes up; 31 ends one process; 92 only tells."""
+    """48 and 79 leave a GPU on which nothing comes up; 31 ends one process; 63 wants a reset; 92 only tells."""
     world = played(fault("gpu", node="east-n1", gpu=0, xid=xid))
     replica = east(world).replicas[0]
 
     assert bool(world.node("east-n1").sick) == sick
     assert replica.up == serves
-    assert (replica.restarts > 0) == (xid != 92)
+    assert (replica.restarts > 0) == (xid not in (63, 92))
     assert world.node("east-n1").lost == ({0} if xid == 79 else set())
 
 

@@ -249,6 +249,7 @@ def test_a_node_comes_back_only_when_a_boot_cures_it(cures: bool) -> None:
     ("xid", "by", "well"),
     [
         (48, {"gpu/east-n1/0": 1}, True),
+        (63, {"gpu/east-n1/0": 1}, True),
         (79, {"gpu/east-n1/0": 1}, False),
         (79, {"boot/east-n1": "gone"}, True),
     ],
