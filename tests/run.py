@@ -3,15 +3,19 @@
 Such a process can die with SIGABRT or SIGSEGV after its work is done (facts/temporal.md 6): the exit status is pytest's own.
 
 Without paths it runs everything in two lanes side by side, since most tests wait for something most of the time. The
-kill lanes, which are many processes at once, come last, when the other lane has ended.
+kill lanes, which are many processes at once, come last, when the other lane has ended. What has failed by then is run once
+more, each alone; what passes is told with its first failure (docs/adr/0015).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -20,34 +24,113 @@ HERE = Path(__file__).parent
 ASIDE = ("activities", "runbooks", "scenarios", "worker", "test_histories.py", "test_packaging.py", "test_wiring.py")
 """What the second lane runs: tests that wait for workflows, and pure ones."""
 LAST = ("crash", "crash_kube")
-NONE_FOUND = int(pytest.ExitCode.NO_TESTS_COLLECTED)
+KEEP = "--keep-outcome="
+"""The file to which the second lane writes what became of it."""
+ALONE_AT_MOST = 5
+"""So many tests may fail beside others and pass alone. More are a pattern and no accident, and fail the run."""
+OK, FAILED, NONE_FOUND = (
+    int(code) for code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+)
+
+
+@dataclass
+class Lane:
+    """What became of one run of pytest. `failed`: test → its failure in full. `whole`: it came to all of its tests."""
+
+    status: int = -1
+    whole: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def told(self) -> bool:
+        """It ended by itself, and what it failed by is known test by test."""
+        passed = self.status in (OK, NONE_FOUND)
+        return self.whole and (passed or (self.status == FAILED and bool(self.failed)))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keeps a failure, whether it was in the test or in what it stands on."""
+        if report.failed:
+            printed = "".join(f"\n--- {title} ---\n{text}" for title, text in report.sections)
+            before = self.failed.get(report.nodeid, "")
+            self.failed[report.nodeid] = f"{before}{report.when}: {report.longreprtext}{printed}\n"
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Names tests by their whole path: they are run again from elsewhere."""
+        self.whole = not (session.shouldfail or session.shouldstop)
+        self.failed = {f"{session.config.rootpath}/{name}": why for name, why in self.failed.items()}
+
+
+def run(args: Sequence[str]) -> Lane:
+    """pytest, in this process."""
+    lane = Lane()
+    lane.status = int(pytest.main([*args], plugins=[lane]))
+    return lane
 
 
 def main() -> None:
     """Runs pytest with the given arguments and leaves without the interpreter's own end."""
-    given = sys.argv[1:]
-    named = any(Path(arg.partition("::")[0]).exists() for arg in given if not arg.startswith("-"))
-    status = int(pytest.main(given)) if named else _both(given)
+    keep = next((arg.removeprefix(KEEP) for arg in sys.argv[1:] if arg.startswith(KEEP)), None)
+    given = [arg for arg in sys.argv[1:] if not arg.startswith(KEEP)]
+    if any(Path(arg.partition("::")[0]).exists() for arg in given if not arg.startswith("-")):
+        lane = run(given)
+        status = lane.status
+        if keep is not None:
+            Path(keep).write_text(json.dumps(asdict(lane)))
+    else:
+        status = both(given, _first(), [HERE / name for name in ASIDE])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-def _both(options: list[str]) -> int:
-    """Everything. What the second lane says is shown when the first has ended."""
-    with tempfile.TemporaryFile("w+") as said:
-        aside = [sys.executable, "-m", "tests.run", *options, *(str(HERE / name) for name in ASIDE)]
-        second = subprocess.Popen(aside, stdout=said, stderr=subprocess.STDOUT)
+def both(options: Sequence[str], first: Sequence[Path], aside: Sequence[Path]) -> int:
+    """Everything, in two lanes. What the second says is shown when the first has ended. Returns the exit status."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as said:
+        kept = [Path(folder) / "first.json", Path(folder) / "aside.json"]
+        running = [
+            subprocess.Popen([*_python(options), f"{KEEP}{keep}", *map(str, paths)], stdout=out, stderr=out)
+            for keep, paths, out in zip(kept, (first, aside), (None, said), strict=True)
+        ]
         try:
-            statuses = [int(pytest.main([*options, *map(str, _first())]))]
-            statuses.append(second.wait())
+            statuses = [lane.wait() for lane in running]
         finally:
-            second.kill()
-            second.wait()
+            for lane in running:
+                lane.kill()
+                lane.wait()
         said.seek(0)
         print(said.read(), flush=True)
-    found = [s for s in statuses if s != NONE_FOUND] or [NONE_FOUND]
-    return max(found)
+        # One that died has written nothing.
+        lanes = [Lane(**json.loads(keep.read_text())) if keep.exists() else Lane() for keep in kept]
+    if statuses != [lane.status for lane in lanes] or not all(lane.told for lane in lanes):
+        _head("a lane did not come to its end: nothing is run again")
+        return max(FAILED, *statuses)
+    return _again(options, {name: why for lane in lanes for name, why in lane.failed.items()}, lanes)
+
+
+def _again(options: Sequence[str], failed: dict[str, str], lanes: Sequence[Lane]) -> int:
+    """The exit status, when all that failed has had its second try."""
+    if not failed:
+        return max([lane.status for lane in lanes if lane.status != NONE_FOUND] or [NONE_FOUND])
+    if len(failed) > ALONE_AT_MOST:
+        _head(f"{len(failed)} tests failed; more than {ALONE_AT_MOST} are no accident: none is run again")
+        return FAILED
+    _head(f"run again, alone: {len(failed)}")
+    alone = {name: subprocess.call([*_python(options), name]) == OK for name in failed}
+    for heading, passed in (("passed only when alone (load)", True), ("failed twice", False)):
+        names = [name for name in failed if alone[name] is passed]
+        if names:
+            _head(f"{heading}: {len(names)}")
+        for name in names:
+            print(f"{name}\n{failed[name]}", flush=True)
+    return OK if all(alone.values()) else FAILED
+
+
+def _python(options: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "tests.run", *options]
+
+
+def _head(text: str) -> None:
+    print(f"\n{f' {text} ':=^100}", flush=True)
 
 
 def _first() -> list[Path]:
