@@ -6,10 +6,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from activities.adapters.simulated import SimulatedSite
 from runbooks.incident import Incident
@@ -17,11 +17,12 @@ from runbooks.library import Library
 from runbooks.policy import Policy
 from runbooks.record import CaseRecord
 from runbooks.taxonomy import UNKNOWN
-from worker.replay_curves import curves
+from worker.replay_alone import HandClock, badly, harm_of, nothing
 from worker.replay_moved import moved, observing, policy_at
-from worker.replay_naive import HandClock, Naive
+from worker.replay_naive import Naive
 from worker.replay_play import Play, Played
-from worker.replay_result import Harm, Refused, Row, Run, failed_expectations, harms
+from worker.replay_result import Refused, Row, Run, harms
+from worker.replay_row import after_fault, case_of, row_of, told
 from worker.replay_stage import Stage
 from worker.replay_story import Story, given_bars, refused
 from worker.replay_svg import Bar
@@ -56,32 +57,23 @@ async def replay_one(stage: Stage, incident: Incident, options: Options, library
     turned_down, main = refused(played), main_case(played.records)
     run = _run(here, played, main, turned_down, site, alone, policy)
     story = Story(here, played, turned_down)
-    return _row(
+    return row_of(
         incident,
         run,
         began,
         mode=(main.mode or None) if main is not None else None,
         failed=tuple(harms(run.harm, run.nothing_failed)) if options.baseline else None,
         detail={
-            **_told(incident, site, alone, lasted),
+            **told(incident, site, alone, lasted),
             "policy": policy.ref,
             "paged": run.paged,
             "people": story.people(),
             "slowest_s": round(stage.watch.slowest_s, 3),
-            "cases": [_case(r, played) for r in played.records],
+            "cases": [case_of(r, played) for r in played.records],
             "bars": [b.model_dump() for b in story.bars()],
             "rows": story.rows(),
         },
     )
-
-
-def nothing(incident: Incident, lasted: float, policy: Policy) -> SimulatedSite:
-    """The same site, and nobody does anything but what the file itself has people and automation do."""
-    clock = HandClock(incident.starts)
-    site = SimulatedSite(incident, clock, minimum=policy.min_answering)
-    clock.now += timedelta(seconds=lasted)
-    site.advance(clock.now)
-    return site
 
 
 def main_case(records: Sequence[CaseRecord]) -> CaseRecord | None:
@@ -117,8 +109,8 @@ def _run(
         refused=tuple(turned_down),
         outcome=(main.outcome or open_) if main is not None else None,
         paged=any(p.matters for p in played.pages),
-        mitigated_s=_after_fault(incident, main.mitigated_at) if main is not None else None,
-        harm=_harm(site, alone, violations(made(played), policy)),
+        mitigated_s=after_fault(incident, main.mitigated_at) if main is not None else None,
+        harm=harm_of(site, alone, violations(made(played), policy)),
         nothing_failed=badly(alone),
         cases_that_acted=len({a.request.case for a in acted}),
     )
@@ -138,7 +130,7 @@ async def _naive(incident: Incident, here: Incident, policy: Policy, library: Li
         outcome=None,
         paged=naive.paged,
         mitigated_s=None,
-        harm=_harm(site, alone, violations(naive.made, policy)),
+        harm=harm_of(site, alone, violations(naive.made, policy)),
         nothing_failed=badly(alone),
         cases_that_acted=len({d.target for d in naive.did}),
     )
@@ -150,92 +142,8 @@ async def _naive(incident: Incident, here: Incident, policy: Policy, library: Li
         words = f"{lever} on {target}\n" + "\n".join(notes)
         bars.append(Bar(lane="the script", kind="final", starts=starts, text=f"{lever}: {notes[0]}{more}", full=words))
     failed = tuple(harms(run.harm, run.nothing_failed))
-    detail = {**_told(incident, site, alone, lasted), "bars": [b.model_dump() for b in bars], "rows": []}
-    return _row(incident, run, began, detail=detail, failed=failed)
-
-
-def lost(incident: Incident, why: str) -> Row:
-    """The row of an incident that could not be played."""
-    run = Run(None, (), (), None, False, None, Harm(failed_requests=None, below_minimum_s=None), 0.0, 0)
-    return _row(incident, run, time.monotonic(), failed=(why,))
-
-
-def _row(
-    incident: Incident,
-    run: Run,
-    began: float,
-    *,
-    mode: str | None = None,
-    detail: dict[str, Any] | None = None,
-    failed: tuple[str, ...] | None = None,
-) -> Row:
-    truth = incident.truth
-    return Row(
-        incident=incident.incident,
-        truth_class=truth.failure_class,
-        found_class=run.failure_class,
-        levers=tuple(dict.fromkeys(lever for lever, _ in run.done)),
-        refused=tuple({"lever": r.lever, "gate": r.gate, "why": r.why} for r in run.refused),
-        outcome=run.outcome,
-        ttm_s=run.mitigated_s,
-        human_ttm_s=incident.seconds(truth.mitigated) - first_fault(incident) if truth.mitigated is not None else None,
-        harm=run.harm,
-        expectations_failed=failed if failed is not None else tuple(failed_expectations(incident, run)),
-        real_s=round(time.monotonic() - began, 2),
-        mode=mode,
-        detail={
-            "title": incident.title,
-            "kind": incident.kind,
-            "words": incident.truth.words or incident.expect.because,
-            "starts": f"{incident.starts:%Y-%m-%d %H:%M}",
-            "nothing_failed": round(run.nothing_failed, 1),
-            **(detail or {}),
-        },
-    )
-
-
-def _told(incident: Incident, site: SimulatedSite, alone: SimulatedSite, lasted: float) -> dict[str, Any]:
-    return {
-        "lasts_s": incident.lasts,
-        "ended_s": round(lasted, 1),
-        "curves": curves(site.account, alone.account).model_dump(),
-    }
-
-
-def _case(record: CaseRecord, played: Played) -> dict[str, Any]:
-    return {
-        "case": record.case,
-        "target": record.target.id if record.target is not None else "",
-        "class": record.classification.failure_class if record.classification is not None else None,
-        "outcome": record.outcome,
-        "why": record.why,
-        "opened_s": round((record.opened_at - played.starts).total_seconds(), 1),
-    }
-
-
-def badly(site: SimulatedSite) -> float:
-    """Requests of users that got no right answer: failed, refused by an act, or answered wrongly."""
-    account = site.account
-    return account.failed_requests + sum(account.refused_requests.values()) + account.wrong_answers
-
-
-def _harm(site: SimulatedSite, alone: SimulatedSite, more: list[str]) -> Harm:
-    return Harm(
-        failed_requests=round(badly(site) - badly(alone), 1),
-        below_minimum_s=round(site.account.below_minimum_s - alone.account.below_minimum_s, 1),
-        violations=tuple(dict.fromkeys([*site.account.violations, *more])),
-    )
-
-
-def first_fault(incident: Incident) -> float:
-    """Seconds after the start: what times to mitigate count from."""
-    return min(incident.seconds(f.at) for f in incident.timeline.faults)
-
-
-def _after_fault(incident: Incident, at: datetime | None) -> float | None:
-    if at is None:
-        return None
-    return round((at - incident.starts).total_seconds() - first_fault(incident), 1)
+    detail = {**told(incident, site, alone, lasted), "bars": [b.model_dump() for b in bars], "rows": []}
+    return row_of(incident, run, began, detail=detail, failed=failed)
 
 
 def _folder() -> Path | None:

@@ -21,11 +21,12 @@ from multiprocessing.context import SpawnProcess
 
 from runbooks.incident import Incident
 from runbooks.library import Library, load_library
-from worker.replay_one import Options, lost, replay_one
+from worker.replay_one import Options, replay_one
 from worker.replay_result import Row
+from worker.replay_row import lost
 from worker.replay_stage import open_stage
 
-LONGEST_S, SLOW_S, TRIES = 60.0, 1.0, 3
+LONGEST_S, SLOW_S, TRIES = 120.0, 1.0, 3
 """Real seconds after which an incident is given up, since something in it waits for what never comes; the longest that an
 activity may take before the machine counts as too busy; and how often an incident is played for either reason."""
 

