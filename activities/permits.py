@@ -63,6 +63,7 @@ class Permits:
                 target=req.target,
                 failure_class=req.failure_class,
                 limits=self._policy.domain,
+                case=req.case,
             )
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
+from pydantic import Field
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.failures import port_failures
@@ -18,6 +19,9 @@ from runbooks.detection import Target
 from runbooks.guard_memory import Memory, Recovered, Remember
 from runbooks.standing import counted, merged
 
+UNDER_LOCK = frozenset({"checking", "acting", "verifying", "undoing", "restoring", "waiting_domain", "holding"})
+"""States of a case in which a domain may be held for it. In all others it has given back what it had."""
+
 
 class ReapRequest(Model):
     """A holder, or the owner of a standing receipt. Empty run_id: the newest run."""
@@ -25,6 +29,9 @@ class ReapRequest(Model):
     domain: str
     workflow_id: str
     run_id: str = ""
+    asks: bool = Field(
+        default=False, description="Ask it as well whether it does anything under a lock at this moment."
+    )
 
 
 class Holder(Model):
@@ -32,6 +39,7 @@ class Holder(Model):
 
     state: Literal["open", "closed", "unknown"]
     why: str = ""
+    idle: bool = Field(default=False, description="Open, and by its own word it holds no lock now. False: not known.")
 
 
 class Reaped(Model):
@@ -82,11 +90,19 @@ class ReaperActivities:
                 return Holder(state="closed", why="no such workflow is kept any more")
             return Holder(state="unknown", why=error.message)
         if found.status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
-            return Holder(state="open")
+            return Holder(state="open", idle=req.asks and await self._idle(handle))
         reset = found.raw_description.workflow_extended_info.reset_run_id
         if reset:  # the UI's Reset ended this run, and the same case goes on as another one
             return await self.describe(ReapRequest(domain=req.domain, workflow_id=req.workflow_id, run_id=reset))
         return Holder(state="closed", why=found.status.name.lower() if found.status else "closed")
+
+    async def _idle(self, handle: WorkflowHandle[Any, Any]) -> bool:
+        """True when the case says that it is in none of the states in which it may hold a lock. Not heard: False."""
+        try:
+            said = await handle.query("status", rpc_timeout=timedelta(seconds=5))
+        except (RPCError, WorkflowQueryFailedError):
+            return False
+        return isinstance(said, dict) and isinstance(said.get("state"), str) and said["state"] not in UNDER_LOCK
 
     @activity.defn(name="reap")
     async def reap(self, req: ReapRequest) -> Reaped:

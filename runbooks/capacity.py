@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from runbooks.base import Model
 from runbooks.facts import PoolState
@@ -52,7 +53,7 @@ def reroute_weights(
     total = sum(weights.values())
     goal = math.ceil(keep * total - _SLACK)
     leaving = max(0, weights[away_from] - goal)
-    per_weight = _tps_per_weight(away_from, pools, weights)
+    per_weight = load_per_weight(away_from, pools, weights)
     if not leaving:
         return _nothing(weights, 0.0, f"{away_from} has no more than it may keep")
     if per_weight is None:
@@ -101,7 +102,7 @@ def _nothing(weights: Mapping[str, int], nowhere: float, why: str) -> Weights:
     return Weights(weights=dict(weights), moved_share=0.0, nowhere_tps=nowhere, reserved={}, why=why)
 
 
-def _tps_per_weight(away_from: str, pools: Mapping[str, PoolState], weights: Mapping[str, int]) -> float | None:
+def load_per_weight(away_from: str, pools: Mapping[str, PoolState], weights: Mapping[str, int]) -> float | None:
     """Load that comes with one unit of weight. None when nobody knows.
 
     A hung pool may report less than is asked of it, so the pools beside it have a say: the higher figure counts.
@@ -141,13 +142,39 @@ def _room(
         return f"has {state.kv_used:.0%} of its KV cache in use"
     if state.queue is not None and state.queue > QUEUE_FULL * state.answering:
         return f"has {state.queue:g} requests waiting"
-    allowed = (source.residency, *may_serve.get(source.residency, ()))
-    if source.residency and state.residency not in allowed:
-        return f"is in {state.residency or 'no named residency'}, and {away_from} must stay in {source.residency}"
-    if not _serves(state.tenants, source.tenants):
-        return f"may not serve the tenants of {away_from}"
+    if (against := _unlawful(state, source, may_serve)) is not None:
+        return against
     room = route.target_utilisation * state.capacity_tps - state.load_tps - reserved
     return room if room > 0 else f"has no room under {route.target_utilisation:.0%} of its capacity"
+
+
+class Receivers(NamedTuple):
+    """Pools of a route that may serve what another one does, and those of which it cannot be said how much they carry."""
+
+    lawful: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def receivers(
+    route: Route, away_from: str, pools: Mapping[str, PoolState], may_serve: Mapping[str, Sequence[str]]
+) -> Receivers:
+    """Whether they have room is another question."""
+    source = pools.get(away_from)
+    others = [name for name in route.pools if name != away_from]
+    if source is None:
+        return Receivers((), tuple(others))
+    seen = {name: state for name in others if (state := pools.get(name)) is not None}
+    lawful = tuple(name for name, state in seen.items() if _unlawful(state, source, may_serve) is None)
+    silent = [n for n in lawful if seen[n].load_tps is None or seen[n].answering is None]
+    return Receivers(lawful, (*silent, *(n for n in others if n not in seen)))
+
+
+def _unlawful(state: PoolState, source: PoolState, may_serve: Mapping[str, Sequence[str]]) -> str | None:
+    """Why a pool may not serve what another one does (G12)."""
+    allowed = (source.residency, *may_serve.get(source.residency, ()))
+    if source.residency and state.residency not in allowed:
+        return f"is in {state.residency or 'no named residency'}, and {source.pool} must stay in {source.residency}"
+    return None if _serves(state.tenants, source.tenants) else f"may not serve the tenants of {source.pool}"
 
 
 def _serves(mine: tuple[str, ...], theirs: tuple[str, ...]) -> bool:

@@ -70,7 +70,8 @@ def _strict(criterion: Criterion, start: float | None) -> Criterion:
     bound = criterion.worse_above
     if start is None or math.isnan(start) or bound is None:
         return criterion
-    return criterion.model_copy(update={"worse_above": min(bound, max(2 * start, start + bound / 5))})
+    least = criterion.below if criterion.below is not None else 0.0  # what is good is never Worse
+    return criterion.model_copy(update={"worse_above": min(bound, max(2 * start, start + bound / 5, least))})
 
 
 def _fair(criterion: Criterion, start: float | None) -> Criterion:

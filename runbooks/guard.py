@@ -85,6 +85,13 @@ class GuardState(BaseModel):
         if found.memory is not None:
             self._recall(found.memory)
 
+    def left_to_people(self, workflow_id: str) -> None:
+        """What a case that is gone left standing is theirs. Nothing of it goes on: nobody waits for its next increment."""
+        for rid, owner in list(self.owners.items()):
+            if owner == workflow_id:
+                self.owners[rid] = f"people:{workflow_id}"
+                self.standing[rid] = self.standing[rid].model_copy(update={"under_way": False})
+
     def memory(self) -> Memory:
         """What the next Guard of this domain must know if this one is terminated."""
         return Memory.model_validate({name: getattr(self, name) for name in Memory.model_fields})
@@ -92,8 +99,10 @@ class GuardState(BaseModel):
     def _recall(self, memory: Memory) -> None:
         """Takes over what the Guard before this one knew. Called before the first question is answered; a halt may have come
         in already, and stands beside the old one."""
-        for name in ("epoch", "lock", "current", "book", "limits", "ineffective_s", "dirty", "nonces"):
+        for name in ("epoch", "current", "book", "asking", "limits", "ineffective_s", "dirty", "nonces"):
             setattr(self, name, getattr(memory, name))
+        # Its case may have given it back while nobody was there to hear it: it is asked, see `Guard._look_after`.
+        self.lock = memory.lock and memory.lock.model_copy(update={"recalled": True})
         self.last_change_at = latest(self.last_change_at, memory.last_change_at)
         self.stopped_at = latest(self.stopped_at, memory.stopped_at)
         self.resumed_at = latest(self.resumed_at, memory.resumed_at)
@@ -114,7 +123,7 @@ class GuardState(BaseModel):
         self.limits = req.limits
         self.ineffective_s[req.lever] = req.ineffective_s
         if req.purpose == "act" and not req.shadow:
-            self._asks(req.workflow_id, req.target, req.failure_class, now)
+            self._asks(req.workflow_id, req.case, req.target, req.failure_class, now)
         answer = self._decide(req, now)
         self.answers[req.key] = answer
         mine = [k for k in self.answers if k.startswith(req.case + "|")]
@@ -133,7 +142,7 @@ class GuardState(BaseModel):
     def announce(self, what: Announce, now: datetime) -> Answer:
         """Counts a case whose gates do not allow yet. Correlated: its fault is the domain's."""
         self.limits = what.limits
-        self._asks(what.workflow_id, what.target, what.failure_class, now)
+        self._asks(what.workflow_id, what.case, what.target, what.failure_class, now)
         if self._is_member(what.workflow_id, what.target, now):
             return Answer(kind="correlated", why=self.asking.why)
         if self.halted or self.book.breaker:
@@ -149,10 +158,10 @@ class GuardState(BaseModel):
         told, self.stopped = list(dict.fromkeys([*self.stopped, *(t.workflow_id for t in self.queue)])), []
         return told
 
-    def _asks(self, workflow_id: str, target: Target, failure_class: str, now: datetime) -> None:
+    def _asks(self, workflow_id: str, case: str, target: Target, failure_class: str, now: datetime) -> None:
         if target.domain != self.domain:
             return  # a step that only loads this domain: its target is sick elsewhere
-        asker = Asker(workflow_id=workflow_id, target=target, failure_class=failure_class, at=now)
+        asker = Asker(workflow_id=workflow_id, case=case, target=target, failure_class=failure_class, at=now)
         if self.asking.note(asker, self.limits):
             self.news += [w for w, a in self.asking.askers.items() if self._is_member(w, a.target, now)]
 

@@ -18,6 +18,7 @@ class Asker(Model):
     """A case that asked for a lever, whether it may move one or not."""
 
     workflow_id: str
+    case: str = ""
     target: Target
     failure_class: str
     at: Time = Field(description="When it asked last.")
@@ -44,7 +45,7 @@ class Asking(BaseModel):
             return False  # the domain's own case asks for all of them
         longest = timedelta(seconds=max(limits.correlate_quiet_s, limits.correlate_within_s))
         before = self.askers.pop(asker.workflow_id, None)  # who asks again is the newest
-        if before is not None and asker.at - before.at <= longest:
+        if before is not None and before.case == asker.case and asker.at - before.at <= longest:
             asker = asker.model_copy(update={"first_at": before.began})
         kept = [*self.askers.values(), asker]
         self.askers = {a.workflow_id: a for a in kept[-KEEP_ASKING:] if asker.at - a.at <= longest}

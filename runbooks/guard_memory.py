@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runbooks.base import Model
 from runbooks.detection import Target
 from runbooks.facts import StandingReceipt
+from runbooks.guard_asking import Asking
 from runbooks.guard_book import Book
 from runbooks.guard_words import Lock
 from runbooks.policy import DomainPolicy
@@ -31,6 +32,7 @@ class Memory(BaseModel):
     current: Target | None = None
     last_change_at: datetime | None = None
     book: Book = Field(default_factory=Book)
+    asking: Asking = Field(default_factory=Asking)
     limits: DomainPolicy = Field(default_factory=DomainPolicy)
     ineffective_s: dict[str, float] = Field(default_factory=dict)
     halted: str | None = None

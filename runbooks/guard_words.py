@@ -72,6 +72,7 @@ class Announce(Model):
     target: Target
     failure_class: str
     limits: DomainPolicy
+    case: str = Field(default="", description="Of which case: one that asks again is not newly sick, the next one is.")
 
 
 class Release(Model):
@@ -105,6 +106,10 @@ class Lock(Model):
     run_id: str
     since: Time
     act: Act | None = Field(default=None, description="As counted at the grant; not counted if nothing comes of it.")
+    recalled: bool = Field(
+        default=False,
+        description="From the journal, after a Guard was terminated: the case may have given it back since.",
+    )
 
 
 class Ticket(Model):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, assert_never
 
-from runbooks.capacity import reroute_weights
+from runbooks.capacity import load_per_weight, receivers, reroute_weights
 from runbooks.change import (
     Blast,
     CannotPlan,
@@ -185,8 +185,17 @@ def _fits(
     if route is None or step.makes_room_for not in route.pools:
         return CannotPlan(why=f"the fleet has no route {step.route} with a pool {step.makes_room_for}")
     weights = {name: _number(settings, weight_key(route.name, name)) for name in route.pools}
+    if weights[step.makes_room_for] == 0:
+        return NothingToDo(why=f"no traffic of route {route.name} goes to {step.makes_room_for} any more")
+    others = receivers(route, step.makes_room_for, pools, may_serve or {})
+    if not others.lawful:
+        why = f"no other pool of route {route.name} may serve what {step.makes_room_for} does: to refuse anybody makes no room"
+        return CannotPlan(why=why, lasting=not others.unknown)
+    if others.unknown or load_per_weight(step.makes_room_for, pools, weights) is None:
+        what = ", ".join(others.unknown) or f"route {route.name}"
+        return CannotPlan(why=f"the load of {what} is unknown: nobody can say how much must be refused")
     moved = reroute_weights(route, step.makes_room_for, 0.0, pools, weights, 1.0, reserved_tps, may_serve)
-    if moved.nowhere_tps > 0 or moved.moved_share == 0.0:
+    if moved.nowhere_tps > 0:
         return None
     return NothingToDo(why=f"all that {step.makes_room_for} is asked for fits in the others of route {route.name}")
 

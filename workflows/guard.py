@@ -60,7 +60,7 @@ class Guard:
         self._early: list[Early] = []
         self._answers: list[Answer | None] = []
         self._kept = ""
-        self._unkept = self._ready  # whether the run before this one could write it down is not known here: once more
+        self._unkept = False
         self._number = start.number
         self._changed = self._keeps = False
 
@@ -69,6 +69,8 @@ class Guard:
         """Grants, tells, looks after the holder, and continues as new when it has handled enough."""
         # A run that began before there was this goes on without it; its next run has it.
         self._keeps = workflow.patched("guard-remembers")
+        # Whether the run before this one could write it down is not known here: once more.
+        self._unkept = self._keeps and self._ready
         if not self._ready:
             found = await workflow.execute_activity_method(
                 ReaperActivities.recover, start.domain, **QUICK, summary="What stands here by the journal?"
@@ -181,12 +183,19 @@ class Guard:
         for owner, run in held + [o for o in owners if o[0] not in {h[0] for h in held}]:
             # Counted as well: a day of looks fills a history, and a Guard that the server ends for it forgets a halt.
             self._handled += 1
+            # A lock from the journal may have been given back while nobody was there to hear it.
+            recalled = lock is not None and lock.workflow_id == owner and lock.recalled
             found: Holder = await workflow.execute_activity_method(
                 ReaperActivities.describe,
-                ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run),
+                ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run, asks=recalled),
                 **LOOK,
                 summary=f"Is {owner} still open?",
             )
+            if found.state == "open" and found.idle and recalled and self._state.lock == lock:
+                self._state.give_up(owner)
+                # What it did while this Guard was away is in the journal, and was not counted here.
+                self._state.last_change_at = workflow.now()
+                self._changed = True
             if found.state != "closed":
                 continue  # unknown is not closed
             mine = self._state.lock is not None and self._state.lock.workflow_id == owner
@@ -215,9 +224,8 @@ class Guard:
                 if self._state.lock is not None and self._state.lock.workflow_id == owner:
                     self._state.give_up(owner)
             # What it left stands on, owned by the people who were told, until one of them undoes or settles it.
-            for rid, o in list(self._state.owners.items()):
-                if o == owner:
-                    self._state.owners[rid] = f"people:{owner}"
+            self._state.left_to_people(owner)
+            self._changed = True
 
     @workflow.update(description="Asks for the domain: {AcquireRequest}. Answers at once.")
     async def acquire(self, request: AcquireRequest) -> Answer:

@@ -41,6 +41,7 @@ class Increments:
     def __init__(self, case: CaseFile) -> None:
         self.case = case
         self._attempt = 0
+        self.under_way = False  # of what was released last: further increments of it follow
 
     async def check(
         self,
@@ -189,6 +190,7 @@ class Increments:
             bad=bad[:200],
             at=workflow.now(),
         )
+        self.under_way = under_way and standing is not None
         for domain in step.domains:
             await case.release(domain, release)
 

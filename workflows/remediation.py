@@ -24,7 +24,7 @@ from workflows.retries import QUICK
 from workflows.standing import Standing
 from workflows.steps import HISTORY_AT_MOST, StepRun
 
-NOTHING_STANDS = ("refused", "undone", "rejected", "expired")
+NOTHING_STANDS = ("refused", "undone", "rejected", "expired", "already")
 """Ends of a step that changed nothing for good, after which the runbook goes on."""
 
 

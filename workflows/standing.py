@@ -22,6 +22,8 @@ from workflows.increments import Increments
 StandEnd = Literal["restored", "fixed", "aborted", "replan", "kept"]
 RESTORES_AT_MOST = 3
 """Failed restores before people are asked to look: a fault that comes back each time is not gone."""
+AGAIN_AFTER = 4
+"""So many times as long must the fault have been gone after each restore that failed."""
 NOT_YET_AT_MOST = 10
 """Answers of the Guard with a time to ask again, before this part of a restore counts as failed."""
 LEAST_LOAD_S = 120.0
@@ -41,11 +43,11 @@ class Standing:
         self.record = record
         self._clear_since: datetime | None = None
         self._back = 0.0
+        self._failed = 0
         self._rejoin: Rejoin | None = None
 
     async def run(self) -> StandEnd:
         """Until everything is back to normal, or a person or a graver alert ends it."""
-        failed = 0
         while True:
             stop = await self._watch()
             if stop is not None:
@@ -58,9 +60,9 @@ class Standing:
             self._clear_since = None
             if self.case.taken_by or self.case.aborted_by:
                 continue  # a person's word is no failed restore; the watch hears it first
-            failed += 1
-            if failed >= RESTORES_AT_MOST:
-                why = f"{self.step.step.lever} could not be taken back {failed} times; it still stands"
+            self._failed += 1
+            if self._failed >= RESTORES_AT_MOST:
+                why = f"{self.step.step.lever} could not be taken back {self._failed} times; it still stands"
                 self.case.record.owner = await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
                 return "kept"
 
@@ -109,7 +111,9 @@ class Standing:
                     self.case.note("fault gone?", look.detail)
                 self._clear_since = self._clear_since or now
                 pause = every
-                if (now - self._clear_since).total_seconds() >= self.step.restore.clear_for_s:
+                # What stands may be all that keeps the fault away: each restore that failed is tried again much later.
+                patience = self.step.restore.clear_for_s * AGAIN_AFTER**self._failed
+                if (now - self._clear_since).total_seconds() >= patience:
                     # What stood unproven has helped after all, or only in part and something else did: users are well.
                     self.case.record.mitigated_at = self.case.record.mitigated_at or self._clear_since
                     return None

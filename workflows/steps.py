@@ -111,6 +111,7 @@ class StepRun:
         self._follows = follows
         self._gone_since: datetime | None = None
         self._first: dict[str, float] = {}
+        self._measured: dict[str, float] = {}
         self._explained = ""
         self._explained_s = EXPLAINED_AGAIN_S
         self._explained_since = workflow.now()
@@ -120,6 +121,7 @@ class StepRun:
         """Until the step is complete and Better, or has ended some other way. Standing changes stay in the record."""
         end = await self._run()
         await self._step_back()  # it may have ended while it waited for its turn
+        await self._no_more_follows()
         self.record.end = end
         self.case.pending = None
         self.case.approvals = {}
@@ -128,7 +130,7 @@ class StepRun:
 
     async def _run(self) -> StepEnd:
         while True:
-            stop = await self.case.safe_point(self._step_back)
+            stop = await self.case.safe_point(self._rest)
             if stop is not None and (ended := await self._stopped(stop)):
                 return ended
             if workflow.info().get_current_history_length() > HISTORY_AT_MOST:
@@ -222,6 +224,16 @@ class StepRun:
                 return None
             return await self._act(result, result.change)
         return await self._guarded(result)
+
+    async def _rest(self) -> None:
+        """A person has the case, for as long as he likes: nobody waits for its turn, nor for its next increment."""
+        await self._step_back()
+        await self._no_more_follows()
+
+    async def _no_more_follows(self) -> None:
+        """Other cases are held while the increments of a step follow each other (G4). Now none does, or not soon."""
+        if self.moves.under_way and workflow.patched("nothing-follows"):
+            await self.moves.release(self.step, self.record, applied=False)
 
     async def _step_back(self) -> None:
         """Gives up the place in the queue, or the domain that the Guard keeps for this case: nobody is made to wait
@@ -351,6 +363,7 @@ class StepRun:
         # Before anybody is told: whoever answers at once, while the page is on its way, must be counted.
         case.rejected = None
         had = set() if fresh else set(case.approvals)  # asked again although these have approved: one more is wanted
+        await self._no_more_follows()  # people may take half an hour
         if fresh:
             case.approvals = {}
             ends = now + timedelta(seconds=case.diagnosis.policy.approval_ttl_s)
@@ -408,6 +421,7 @@ class StepRun:
         case.show("acting")
         if not self.record.receipts:
             self._first = _baseline(result)
+            self._measured = _measured(result)
         acted = await self.moves.apply(self.step, change, result.permit)
         if acted.uncertain:
             return await self._uncertain(acted.why, change)
@@ -472,7 +486,7 @@ class StepRun:
         """With bounds for Worse that a service which was bad before the step does not break by itself."""
         assert self.step.verify is not None
         return self.step.model_copy(
-            update={"verify": fair(self.step.verify, self._first, isinstance(self.step.step, RerouteTraffic))}
+            update={"verify": fair(self.step.verify, self._measured, isinstance(self.step.step, RerouteTraffic))}
         )
 
     async def _keep(self, why: str, bad: str = "") -> StepEnd:
@@ -560,6 +574,12 @@ class StepRun:
         """For an increment that does not complete its step: no worse than before, not yet well. A ring of a rollout
         is complete in itself, and is never judged so mildly."""
         return {} if isinstance(self.step.step, RolloutHotfix) else _baseline(result)
+
+
+def _measured(result: CheckResult) -> dict[str, float]:
+    """First readings, of what could be measured."""
+    fact = result.facts.verifier
+    return {n: v for n, v in fact.value.items() if v is not None} if fact.state == "known" else {}
 
 
 def _baseline(result: CheckResult) -> dict[str, float]:

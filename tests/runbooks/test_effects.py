@@ -262,6 +262,11 @@ def test_a_service_that_was_bad_before_the_step_is_not_made_worse_by_staying_so(
     assert drowned(0.6) == pytest.approx(0.9)
     assert drowned(0.8) == pytest.approx(1.0)
     assert drowned(0.2, None) is None
+    # What meets the criterion is never Worse.
+    assert drowned(0.0, 0.2) == pytest.approx(0.05)
+    only = Criterion(indicator="tokens", above=5.0, worse_above=20.0)
+    one = VERIFY.model_copy(update={"criteria": (only,)})
+    assert fair(one, {"tokens": 1.0}, drowns=True).criteria[0].worse_above == pytest.approx(5.0)
     assert drowned(float("nan")) == 0.9
     plain = VERIFY.model_copy(update={"criteria": (Criterion(indicator="error_rate", below=0.05),)})
     assert fair(plain, {"error_rate": 0.9}) == plain

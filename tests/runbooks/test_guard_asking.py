@@ -88,6 +88,18 @@ def test_a_case_that_has_not_asked_for_long_asks_for_the_first_time() -> None:
     assert asking.askers["w1"].began == later(600.1)
 
 
+def test_the_next_case_of_a_target_is_newly_sick() -> None:
+    """Its earlier case has closed: what fails again together now is one fault."""
+    asking = Asking()
+    for n in range(3):
+        asking.note(asker(f"w{n}", node(f"n{n}"), n * 100).model_copy(update={"case": f"w{n}#1"}), THREE)
+    again = [
+        asking.note(asker(f"w{n}", node(f"n{n}"), 290 + n).model_copy(update={"case": f"w{n}#2"}), THREE)
+        for n in range(3)
+    ]
+    assert again == [False, False, True]
+
+
 def test_fewer_than_so_many_within_the_window_are_no_storm() -> None:
     """The window is closed at both ends."""
     asking = Asking()

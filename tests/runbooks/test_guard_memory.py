@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbooks.guard import GuardState, Recovered
+from runbooks.detection import Target
+from runbooks.guard import Announce, GuardState, Recovered
 from runbooks.guard_memory import Memory, latest
-from tests.runbooks.guard_lab import NOW, ask, back, later
+from tests.runbooks.guard_lab import NOW, ask, back, later, limits, stands
 
 
 def after(guard: GuardState, fresh: GuardState | None = None) -> GuardState:
@@ -36,14 +37,63 @@ def test_everything_but_the_queue_and_the_answers_comes_back() -> None:
     """Field by field: a new field of the Guard must be kept, or said here to be one that cases bring again."""
     guard = full()
     found = after(guard)
-    brought_again = {"queue", "answers", "asking", "stopped", "news"}
+    brought_again = {"queue", "answers", "stopped", "news"}
     by_receipts = {"standing", "owners", "targets"}
     assert set(GuardState.model_fields) - set(Memory.model_fields) == brought_again | by_receipts
-    for name in Memory.model_fields:
+    assert guard.lock is not None
+    assert found.lock == guard.lock.model_copy(update={"recalled": True})
+    for name in set(Memory.model_fields) - {"lock"}:
         assert getattr(found, name) == getattr(guard, name), name
     assert found.queue == []
     assert found.answers == {}
-    assert found.memory().mark == guard.memory().mark
+    again = found.model_copy(update={"lock": guard.lock})
+    assert again.memory().mark == guard.memory().mark
+
+
+def test_cases_that_have_waited_for_hours_each_for_itself_are_not_one_fault_for_the_next_guard() -> None:
+    """It knows when each of them asked first."""
+    bounds = limits(correlate_targets=3, correlate_within_s=120.0, correlate_quiet_s=900.0)
+
+    def says(guard: GuardState, n: int, at: float) -> str:
+        node = Target(cluster="lab", node=f"n{n}")
+        what = Announce(
+            domain="lab", workflow_id=f"w{n}", case=f"w{n}#1", target=node, failure_class="x", limits=bounds
+        )
+        return guard.announce(what, later(at)).kind
+
+    guard = GuardState(domain="lab")
+    for minute in range(180):
+        for n in range(3):
+            if minute >= n * 60:
+                assert says(guard, n, minute * 60 + n) != "correlated"
+    found = after(guard)
+    assert [says(found, n, 10800 + n) for n in range(3)] == ["refused"] * 3
+
+
+def test_a_lock_from_the_journal_is_marked_until_its_case_asks_again() -> None:
+    """The case may have given it back while nobody was there to hear it."""
+    guard = GuardState(domain="lab")
+    assert guard.acquire(ask("w1"), NOW).permit is not None
+    found = after(guard)
+    assert found.lock is not None
+    assert found.lock.recalled
+    assert found.acquire(ask("w1", attempt=2), NOW).permit is not None
+    assert found.lock is not None
+    assert not found.lock.recalled
+    assert after(GuardState(domain="lab")).lock is None
+
+
+def test_of_what_a_gone_case_left_nothing_follows() -> None:
+    """Its receipts are people's, and nobody is held for its next increment."""
+    guard = GuardState(domain="lab")
+    guard.acquire(ask("w1"), NOW)
+    begun = stands("w1").model_copy(update={"under_way": True})
+    guard.release(back("w1", applied=True, at=later(1), stands=begun))
+    other = stands("w2").model_copy(update={"under_way": True})
+    guard.release(back("w2", applied=True, at=later(2), stands=other))
+    guard.left_to_people("w1")
+    assert guard.owners == {"w1#1/1": "people:w1", "w2#1/1": "w2"}
+    assert [s.under_way for s in guard.standing.values()] == [False, True]
 
 
 def test_a_halted_domain_stays_halted_and_the_breaker_stays_open() -> None:

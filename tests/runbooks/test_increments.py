@@ -150,7 +150,7 @@ def test_undo_is_not_planned_from_a_step(fleet: Fleet) -> None:
     assert isinstance(plan_change(ISOLATE, "undo", 0, {KEY: "out"}, None, fleet, LeverPolicy()), CannotPlan)
 
 
-def _loaded(a: float | None, b: float, known: bool = True) -> dict[str, PoolState] | None:
+def _loaded(a: float | None, b: float | None, known: bool = True) -> dict[str, PoolState] | None:
     """Pool-a is gone and asked for `a`; pool-b may be asked for 80 tokens/s of its 100."""
     gone = PoolState(pool="pool-a", endpoints=2, in_rotation=2, answering=0, capacity_tps=0, load_tps=a)
     well = PoolState(pool="pool-b", endpoints=2, in_rotation=2, answering=2, capacity_tps=100, load_tps=b)
@@ -166,6 +166,8 @@ def _loaded(a: float | None, b: float, known: bool = True) -> dict[str, PoolStat
         (_loaded(20, 45), NothingToDo),
         (_loaded(None, 90), Change),
         (_loaded(40, 60, known=False), CannotPlan),
+        (_loaded(40, None), CannotPlan),
+        (_loaded(None, None), CannotPlan),
     ],
 )
 def test_shedding_that_makes_room_ends_when_the_rest_fits_elsewhere(
@@ -181,3 +183,52 @@ def test_shedding_that_makes_room_ends_when_the_rest_fits_elsewhere(
     elsewhere = step.model_copy(update={"makes_room_for": "pool-x"})
     lost = plan_change(elsewhere, "act", 0, settings, _loaded(40, 60), fleet, LeverPolicy())
     assert lost == CannotPlan(why="the fleet has no route chat with a pool pool-x")
+
+
+@pytest.mark.parametrize(
+    ("weights", "a", "b", "found"),
+    [
+        ({"a": 0, "b": 100}, {}, {}, NothingToDo(why="no traffic of route chat goes to pool-a any more")),
+        (
+            {"a": 40, "b": 60},
+            {"residency": "eu"},
+            {"residency": "us"},
+            CannotPlan(
+                why="no other pool of route chat may serve what pool-a does: to refuse anybody makes no room",
+                lasting=True,
+            ),
+        ),
+        (
+            {"a": 40, "b": 60},
+            {"tenants": ("one",)},
+            {},
+            CannotPlan(
+                why="no other pool of route chat may serve what pool-a does: to refuse anybody makes no room",
+                lasting=True,
+            ),
+        ),
+        (
+            {"a": 40, "b": 60},
+            {},
+            {"answering": None},
+            CannotPlan(why="the load of pool-b is unknown: nobody can say how much must be refused"),
+        ),
+    ],
+)
+def test_nobody_is_refused_where_that_makes_no_room(
+    weights: dict[str, int], a: dict[str, object], b: dict[str, object], found: object, fleet: Fleet
+) -> None:
+    """Nothing is left to move, nobody may take it, or nobody knows what there is room for."""
+    loaded = _loaded(40, 95)
+    assert loaded is not None
+    pools = {
+        "pool-a": loaded["pool-a"].model_copy(update=a),
+        "pool-b": loaded["pool-b"].model_copy(update=b),
+    }
+    settings: Settings = {"admit/chat/batch": 100, **{f"weight/chat/pool-{k}": v for k, v in weights.items()}}
+    step = SHED.model_copy(update={"makes_room_for": "pool-a"})
+    assert plan_change(step, "act", 0, settings, pools, fleet, LeverPolicy()) == found
+    without = {"pool-b": pools["pool-b"]}
+    blind = plan_change(step, "act", 0, {**settings, **WEIGHTS}, without, fleet, LeverPolicy())
+    assert isinstance(blind, CannotPlan)
+    assert not blind.lasting

@@ -19,6 +19,7 @@ from runbooks.detection import Target, guard_id
 from runbooks.guard import AcquireRequest, Answer, Release
 from tests import lab as labs
 from tests.scenarios.hostile import Handle, clean, ended, hang, measured, raw_signal
+from tests.scenarios.test_engine_crash import lose
 from tests.unbounded import UNBOUNDED
 
 
@@ -244,6 +245,60 @@ async def test_a_guard_that_is_terminated_knows_its_holder_its_budget_and_what_w
         assert again.permit is not None
         assert again.permit.epoch > first.permit.epoch, "an epoch is never given twice"
         await lab.forget()
+
+
+async def test_a_domain_that_was_given_back_while_its_guard_was_gone_is_free_again(lab: labs.Lab) -> None:
+    """The release went to nobody. The next Guard knows the old lock, asks its case, and gives the domain to who waits."""
+    engine = lab.engines["a0"]
+    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+        await start_guard(lab)
+        await measured(lab)
+        await hang(lab, engine)
+        detection = lab.hang(engine)
+        handle = await lab.start(detection)
+        cases.append(handle)
+        await lab.in_state(handle, "verifying")
+        await written(lab, "lock")
+        await guard(lab).terminate("a hostile test")
+        await lab.in_state(handle, "mitigated")
+        await lab.client.start_workflow(
+            "Guard", {"domain": labs.CLUSTER, "look_every_s": 1}, id=guard_id(labs.CLUSTER), task_queue=lab.task_queue
+        )
+
+        async def free() -> bool:
+            shown = await view(lab)
+            return shown["holder"] is None and len(shown["standing"]) == 1
+
+        await labs.until(free, "the old lock is gone, and what stands is known")
+        engine.go_on()
+        await lab.resolve(detection)
+        assert (await handle.result())["outcome"] == "restored"
+        await lab.forget()
+
+
+async def test_a_step_that_ends_between_two_increments_holds_nobody_for_the_next(lab: labs.Lab) -> None:
+    """The alert resolves after the first: what was moved stands, and nothing of it is under way."""
+    async with labs.running_worker(lab.parts()), ended(lab) as cases:
+        await start_guard(lab)
+        await lose(lab, "a0", "a1")
+        detection = lab.lost("chat-a", 1)
+        handle = await lab.start(detection)
+        cases.append(handle)
+        waiting = (await lab.in_state(handle, "waiting_approval"))["waiting"]
+        await handle.signal(
+            "decide", {"step": waiting["step"], "plan": waiting["digest"], "decision": "approve", "reason": "go"}
+        )
+        await lab.in_state(handle, "verifying", 60)
+        await lab.resolve(detection)
+        await lab.in_state(handle, "mitigated", 60)
+
+        async def rests() -> bool:
+            standing = (await view(lab))["standing"]
+            return bool(standing) and not any(s["under_way"] for s in standing)
+
+        await labs.until(rests, "it stands, and no increment follows")
+        await lab.heal()
+        assert (await handle.result())["outcome"] == "restored"
 
 
 async def start_again(lab: labs.Lab) -> None:
