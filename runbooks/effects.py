@@ -66,6 +66,11 @@ def fair(verify: Verify, first: Mapping[str, float], drowns: bool = False) -> Ve
     return verify.model_copy(update={"criteria": tuple(fairer)})
 
 
+def _more(start: float) -> float:
+    """A quarter more; for a share, which ends at 1, no more than half of the way there: a total outage must be Worse."""
+    return 1.25 * start if start > 1 else min(1.25 * start, (1 + start) / 2)
+
+
 def _strict(criterion: Criterion, start: float | None) -> Criterion:
     bound = criterion.worse_above
     if start is None or math.isnan(start) or bound is None:
@@ -80,7 +85,7 @@ def _fair(criterion: Criterion, start: float | None) -> Criterion:
     above, below = criterion.worse_above, criterion.worse_below
     return criterion.model_copy(
         update={
-            "worse_above": None if above is None else max(above, 1.25 * start),
+            "worse_above": None if above is None else max(above, _more(start)),
             "worse_below": None if below is None else min(below, 0.75 * start),
         }
     )

@@ -99,10 +99,11 @@ class GuardState(BaseModel):
     def _recall(self, memory: Memory) -> None:
         """Takes over what the Guard before this one knew. Called before the first question is answered; a halt may have come
         in already, and stands beside the old one."""
-        for name in ("epoch", "current", "book", "asking", "limits", "ineffective_s", "dirty", "nonces"):
+        for name in ("epoch", "current", "book", "asking", "limits", "ineffective_s", "nonces"):
             setattr(self, name, getattr(memory, name))
         # Its case may have given it back while nobody was there to hear it: it is asked, see `Guard._look_after`.
         self.lock = memory.lock and memory.lock.model_copy(update={"recalled": True})
+        self.dirty = memory.dirty if self.lock is not None else None  # only who looks after a lock can end it
         self.last_change_at = latest(self.last_change_at, memory.last_change_at)
         self.stopped_at = latest(self.stopped_at, memory.stopped_at)
         self.resumed_at = latest(self.resumed_at, memory.resumed_at)

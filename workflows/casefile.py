@@ -72,6 +72,7 @@ class CaseFile:
         self.state: State = "triage"
         self.waiting = ""
         self.plan_again = False
+        self.planned: frozenset[str] = frozenset()
         self.planned_at = now
         self.members_told: set[str] = set()
         self.members_told_at = now
@@ -204,8 +205,11 @@ class CaseFile:
     def silent(self) -> bool:
         """Its detectors fire, and have said nothing for so long that only what is measured counts: many never repeat."""
         assert self.diagnosis is not None
+        firing = self.firing()
+        if any(d.key not in self.planned for d in firing):
+            return False  # it came after the plan, and nothing that is measured for this one says anything about it
         quiet_s = (workflow.now() - self.last_word()).total_seconds()
-        return bool(self.firing()) and quiet_s > self.diagnosis.timing.max_alert_age_s
+        return bool(firing) and quiet_s > self.diagnosis.timing.max_alert_age_s
 
     # --- people ----------------------------------------------------------------------------------------------------
 

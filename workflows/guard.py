@@ -152,6 +152,7 @@ class Guard:
         memory = self._state.memory()
         self._changed = False
         if memory.mark == self._kept or not self._keeps:
+            self._unkept = False  # it may have come back to what is written down
             return
         # A full book is large, and each write of it stays in the history of this run.
         self._handled += 1 + len(memory.book.acts) // 10

@@ -131,6 +131,7 @@ class Remediation(Doors):
         before = case.record.classification
         case.plan_again = False
         if case.firing():
+            case.planned = frozenset(d.key for d in case.firing())
             await diagnose(case)
         same = before is not None and case.record.classification == before
         # One more alert of the same fault must not leave half a drain standing, nor the steps after it undone.
@@ -192,6 +193,9 @@ class Remediation(Doors):
                 case _:
                     continue  # refused, rejected, expired, undone: the next step
         if stood:  # the last step went on to a next that there is not: what helped stands
+            if case.record.steps[-1].end == "partly":
+                key = f"{plan.failure_class}/partly"
+                case.record.owner = await case.page_people(key, "The runbook ends with only a part done", _story(case))
             return await self._stand(case, stood)
         case.record.owner = await case.page_people(
             f"{plan.failure_class}/exhausted", "The runbook has no further step", _story(case)
@@ -203,6 +207,10 @@ class Remediation(Doors):
         refused for nothing. When it cannot be, it stands and is watched like everything else."""
         if not stood or stood[-1].step.then != "enable":
             return
+        if case.bell > case.heard:
+            await case.attest()
+        if case.taken_by:
+            return  # a person has it: nothing is done, and what stands is watched
         case.note("no use", f"{stood[-1].step.id}: nothing stands of what it made room for")
         if await stood[-1].take_back():
             stood.pop()

@@ -247,6 +247,8 @@ def test_a_service_that_was_bad_before_the_step_is_not_made_worse_by_staying_so(
 
     assert bounds(error_rate=0.6, tokens=20.0) == (0.75, 15.0)
     assert bounds(error_rate=0.2, tokens=90.0) == (0.5, 50.0)
+    assert bounds(error_rate=0.8) == (0.9, 50.0), "a total outage is Worse"
+    assert bounds(error_rate=4.0) == (5.0, 50.0), "no share"
     assert bounds(error_rate=0.05, tokens=100.0) == (0.5, 50.0)
     assert bounds(error_rate=float("nan"), tokens=float("nan")) == (0.5, 50.0)
     assert bounds() == (0.5, 50.0)
@@ -260,7 +262,7 @@ def test_a_service_that_was_bad_before_the_step_is_not_made_worse_by_staying_so(
     assert drowned(0.0) == pytest.approx(0.18)
     assert drowned(0.1) == pytest.approx(0.28)
     assert drowned(0.6) == pytest.approx(0.9)
-    assert drowned(0.8) == pytest.approx(1.0)
+    assert drowned(0.8) == pytest.approx(0.9)
     assert drowned(0.2, None) is None
     # What meets the criterion is never Worse.
     assert drowned(0.0, 0.2) == pytest.approx(0.05)

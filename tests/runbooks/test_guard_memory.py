@@ -81,6 +81,7 @@ def test_a_lock_from_the_journal_is_marked_until_its_case_asks_again() -> None:
     assert found.lock is not None
     assert not found.lock.recalled
     assert after(GuardState(domain="lab")).lock is None
+    assert after(GuardState(domain="lab", dirty="w9 closed")).dirty is None, "nobody would ever end it"
 
 
 def test_of_what_a_gone_case_left_nothing_follows() -> None:
