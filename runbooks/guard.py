@@ -255,6 +255,7 @@ class GuardState(BaseModel):
             first=req.increment == 0,
             blast=req.blast,
             shadow=req.shadow,
+            key=req.key,
         )
 
     def _settled(self, req: AcquireRequest) -> Answer | None:

@@ -29,6 +29,7 @@ class Act(Model):
     first: bool
     blast: Blast = Blast()
     shadow: bool = False
+    key: str = Field(default="", description="Of the question that it answers.")
 
     @property
     def remedy(self) -> str:
@@ -71,7 +72,8 @@ class Book(BaseModel):
 
     def note(self, act: Act, limits: DomainPolicy) -> None:
         """Counts a granted act, and trips the breaker when there are too many of them."""
-        young = [*(a for a in self.acts if a.at > act.at - DAY), act]
+        # A Reset brings a question again, and what it was granted may be known from the journal already: one act.
+        young = [*(a for a in self.acts if a.at > act.at - DAY and not (act.key and a.key == act.key)), act]
         # Counted apart: what observe mode would have done pushes out nothing real.
         surplus = {id(a) for a in [a for a in young if a.shadow == act.shadow][:-KEEP_ACTS]}
         self.acts = [a for a in young if id(a) not in surplus]

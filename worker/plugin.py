@@ -19,6 +19,7 @@ PARTS = (
     "diagnosis",
     "doors",
     "guard_page",
+    "guard_turns",
     "increments",
     "levers",
     "loose",

@@ -32,6 +32,7 @@ from activities.reaper import ReaperActivities
 from activities.safety import SafetyActivities
 from activities.sampling import SamplingActivities, Sleep
 from activities.triage import TriageActivities
+from activities.turns import TurnActivities
 from runbooks.decisions import approver_groups
 from runbooks.detection import TASK_QUEUE, guard_queue, node_queue
 from runbooks.fleet import Fleet
@@ -146,6 +147,7 @@ def activities_over(
     placing = ClusterActivities(cluster, journal, guard, clock, ports.checkpoint) if cluster is not None else None
     book = CasebookActivities(ports.notify, journal, client, task_queue, ports.observe, ports.checkpoint, clock)
     attest = AttestActivities(client, groups_of(policy), claim_key, clock, approvers=approver_groups(policy))
+    turns = TurnActivities()
     reaper = ReaperActivities(client, journal, ports.notify, fleet.domains())
     return [
         triage.diagnose,
@@ -164,6 +166,7 @@ def activities_over(
         attest.check_claim,
         attest.judge_orders,
         attest.check_order,
+        turns.in_order,
         reaper.recover,
         reaper.remember,
         reaper.describe,

@@ -5,6 +5,7 @@ Updates answer at once (a waiting acquire would block the release that it waits 
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,14 +23,12 @@ from runbooks.guard import AcquireRequest, Announce, Answer, GuardState, News, R
 from runbooks.guard_memory import Remember
 from runbooks.people import OrderAttestRequest, OrderClaimRequest, Ordered
 from workflows.guard_page import guard_page
+from workflows.guard_turns import Settled, Turns, Word
 from workflows.loose import NOTHING, opened
 from workflows.retries import KEEP, LOOK, PURE, QUICK
 
 CONTINUE_AFTER = 500
 """Requests and signals handled in one run before it continues as new: far from the server's 2,000 updates."""
-
-
-Early = AcquireRequest | Announce | Release
 
 
 class GuardStart(Model):
@@ -57,8 +56,7 @@ class Guard:
         self._attested = 0
         self._orders: list[Ordered] = []
         self._shown = ""
-        self._early: list[Early] = []
-        self._answers: list[Answer | None] = []
+        self._turns = Turns(lambda: self._ready, self._take)
         self._kept = ""
         self._unkept = False
         self._number = start.number
@@ -71,6 +69,8 @@ class Guard:
         self._keeps = workflow.patched("guard-remembers")
         # Whether the run before this one could write it down is not known here: once more.
         self._unkept = self._keeps and self._ready
+        self._turns.written = workflow.patched("guard-turns")
+        self._turning = asyncio.create_task(self._turns.run())
         if not self._ready:
             found = await workflow.execute_activity_method(
                 ReaperActivities.recover, start.domain, **QUICK, summary="What stands here by the journal?"
@@ -81,9 +81,8 @@ class Guard:
             if found.standing:
                 # The Guard before this one may have granted a moment ago: facts from before now are of another world.
                 self._state.last_change_at = workflow.now()
-            self._answers = [self._take(one) for one in self._early]
-            self._early = []
             self._ready = True
+            self._turns.begin()
         due: datetime | None = None
         while True:
             idle = self._state.lock is None and not self._state.standing and not self._unkept
@@ -102,8 +101,8 @@ class Guard:
             if self._bell > self._heard:
                 await self._hear_orders()
             await self._tell()
-            await self._keep()
             self._show()
+            await self._keep()
             # A doorbell is answered from this run's history: the next run has another.
             quiet = not self._outbox and self._bell == self._heard
             if self._handled >= CONTINUE_AFTER and quiet and workflow.all_handlers_finished():
@@ -169,9 +168,8 @@ class Guard:
             workflow.logger.error("the Guard's memory could not be written down: %s", error.cause or error)
             self._unkept = True
             return
-        self._unkept = (
-            kept != self._number + 1
-        )  # another Guard's last word came between: once more, with a higher number
+        # Another Guard's last word came between: once more, with a higher number.
+        self._unkept = kept != self._number + 1
         self._kept = self._kept if self._unkept else memory.mark
         self._changed = self._unkept
         self._number = kept
@@ -232,29 +230,22 @@ class Guard:
     async def acquire(self, request: AcquireRequest) -> Answer:
         """Permit, queued, correlated, halted or refused."""
         self._handled += 1
-        answer = await self._in_turn(request)
+        answer = await self._turns.tell(request)
         assert answer is not None
         return answer
 
-    async def _in_turn(self, what: Early) -> Answer | None:
-        """Taken in now; while the journal is read, after it, in the order in which all of them came. A Reset brings every
-        question and every release again: answered out of order, a permit would be taken back in silence."""
-        if self._ready:
-            return self._take(what)
-        place = len(self._early)
-        self._early.append(what)
-        await workflow.wait_condition(lambda: self._ready)
-        return self._answers[place]
-
-    def _take(self, what: Early) -> Answer | None:
+    def _take(self, word: Word) -> Answer | None:
         now = workflow.now()
         answer: Answer | None = None
-        if isinstance(what, Release):
-            self._state.release(what)
-        elif isinstance(what, Announce):
-            answer = self._state.announce(what, now)
+        if isinstance(word, Release):
+            self._state.release(word)
+        elif isinstance(word, Settled):
+            gone = self._state.standing_of(word.receipt_id)
+            self._state.release(Release(case="", workflow_id="", applied=True, removed=gone, at=now))
+        elif isinstance(word, Announce):
+            answer = self._state.announce(word, now)
         else:
-            answer = self._state.acquire(what, now)
+            answer = self._state.acquire(word, now)
         # An idle Guard waits without a clock: from a permit on there is a holder to look after. And what changed is kept.
         self._look = self._look or bool(self._state.news) or (answer is not None and answer.kind == "permit")
         self._changed = True
@@ -264,7 +255,7 @@ class Guard:
     async def announce(self, what: Announce) -> Answer:
         """Counted; correlated: the fault is the domain's."""
         self._handled += 1
-        answer = await self._in_turn(what)
+        answer = await self._turns.tell(what)
         assert answer is not None
         return answer
 
@@ -311,7 +302,7 @@ class Guard:
     async def release(self, release: Release) -> None:
         """The lock goes on, standing receipts and counters are taken in."""
         self._handled += 1
-        await self._in_turn(release)
+        await self._turns.tell(release)
 
     @workflow.signal(description='Stop every lever of this domain: {"reason": "...", "who": "..."}')
     def halt(self, raw: RawValue = NOTHING) -> None:
@@ -320,6 +311,7 @@ class Guard:
         order, _ = opened(raw)
         order = order if isinstance(order, dict) else {"reason": str(order)[:200]}
         why = f"halted by {order.get('who', 'somebody')}: {order.get('reason', 'no reason given')}"[:300]
+        # At once, and never in its turn: whatever came with it is answered after it, in a replay as well.
         self._state.halt(why, workflow.now())
         self._changed = True
         if self._state.lock is not None:
@@ -381,10 +373,7 @@ class Guard:
     async def settled(self, receipt_id: str) -> None:
         """From `interlock undo`, or from a person who adopts what stands."""
         self._handled += 1
-        await workflow.wait_condition(lambda: self._ready)
-        gone = self._state.standing_of(receipt_id)
-        self._state.release(Release(case="", workflow_id="", applied=True, removed=gone, at=workflow.now()))
-        self._changed = True
+        await self._turns.tell(Settled(receipt_id=receipt_id))
 
     @workflow.query(description="Lock, queue, standing receipts, counters, halt.")
     def view(self) -> GuardView:

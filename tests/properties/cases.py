@@ -30,6 +30,7 @@ from activities.guard_client import GuardClient
 from activities.reaper import ReaperActivities
 from activities.sampling import SamplingActivities
 from activities.triage import TriageActivities
+from activities.turns import TurnActivities
 from runbooks.claims import sign
 from runbooks.detection import Detection, Target, guard_id, summary_of
 from runbooks.facts import GuardView
@@ -157,6 +158,7 @@ class Site:
                 triage.diagnose, safety.check, acts.apply, acts.read_back, sampling.verify, sampling.watch,
                 sampling.rejoin, book.tell, book.close, book.forward, book.hand_over, attest.attest, attest.check_claim,
                 attest.judge_orders, attest.check_order, reaper.recover, reaper.remember, reaper.describe, reaper.reap,
+                TurnActivities().in_order,
             ],
         )  # fmt: skip
 
@@ -355,7 +357,8 @@ class Site:
             status = await self.status(handle)
             for raw in (status or {}).get("record", {}).get("detections", []):
                 said = Detection.model_validate(raw)
-                await handle.signal("detect", said.model_copy(update={"status": "resolved", "observed_at": now()}))
+                over = said.model_copy(update={"status": "resolved", "observed_at": now()})
+                await self._gone(handle.signal("detect", over))  # it may close meanwhile
         waiting: list[str] = []
 
         async def closed() -> bool:

@@ -22,6 +22,7 @@ from activities.adapters.webhook import LogNotify
 from activities.attest import AttestActivities
 from activities.guard_client import GuardClient
 from activities.reaper import ReaperActivities
+from activities.turns import TurnActivities
 from runbooks.base import digest
 from runbooks.change import Blast, Change, Permit, Receipt
 from runbooks.claims import SignedClaim, sign
@@ -103,6 +104,7 @@ class Shop:
             activities=[
                 attest.judge_orders,
                 attest.check_order,
+                TurnActivities().in_order,
                 reaper.recover,
                 reaper.remember,
                 reaper.describe,
@@ -124,6 +126,7 @@ class Domain:
         self.nonces: list[SignedClaim] = []
         self.resets = 0
         self.deaths = 0
+        self.trace: list[str] = []
 
     @property
     def guard(self) -> WorkflowHandle[Any, Any]:
@@ -205,6 +208,7 @@ class Domain:
 
     def take(self, who: Case, req: AcquireRequest, answer: Answer, at: datetime, turn: int) -> None:
         """What the answer means for everybody."""
+        self.trace.append(f"    {req.key}: {answer.kind} ({answer.why})")
         who.last = req
         self.stage.counts[f"answers {answer.kind}"] += 1
         self.oracle.answers[req.key] = answer

@@ -150,7 +150,7 @@ def play(name: str, stage: Stage, machine: type[RuleBasedStateMachine], steps: i
                 database=None,
                 print_blob=False,
                 verbosity=Verbosity.normal,
-                phases=(Phase.generate, Phase.shrink),
+                phases=(Phase.generate,),
                 report_multiple_bugs=False,
                 suppress_health_check=list(HealthCheck),
             )

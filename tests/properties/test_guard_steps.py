@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from temporalio.service import RPCError
 
 from runbooks.change import Blast
 from runbooks.policy import DomainPolicy
 from tests.properties.guarded import KNOWN, Domain, Shop
-from tests.properties.stage import Stage, play, steps_wanted
+from tests.properties.stage import play, steps_wanted
 from tests.unbounded import UNBOUNDED
 
 NAMES = ("e0", "e1", "pool", "node", "gpu", "all")
@@ -24,6 +25,12 @@ LIMITS = {
     "breaker": UNBOUNDED.model_copy(update={"breaker_acts": 6, "breaker_bad": 2}),
     "correlation": UNBOUNDED.model_copy(update={"correlate_targets": 3, "correlate_quiet_s": 3600.0}),
 }
+
+
+def begun(work: Any) -> str:
+    """A step with its arguments, to be told when it fails: what cannot be repeated Hypothesis does not print."""
+    given = {k: getattr(v, "name", v) for k, v in work.cr_frame.f_locals.items() if k != "self"}
+    return f"{datetime.now(UTC):%H:%M:%S.%f} {work.__name__} {given}"[:400]
 
 
 class GuardSteps(RuleBasedStateMachine):
@@ -44,8 +51,13 @@ class GuardSteps(RuleBasedStateMachine):
 
     def _step(self, work: Any) -> None:
         self.stage.steps += 1
-        self.stage.do(work)
-        self.stage.do(self.domain.agree())
+        self.domain.trace.append(begun(work))
+        try:
+            self.stage.do(work)
+            self.stage.do(self.domain.agree())
+        except (AssertionError, RPCError) as error:
+            error.add_note("\n".join(["So far:", *self.domain.trace]))
+            raise
 
     def _case(self, name: str) -> Any:
         return self.domain.cases[name]
@@ -177,16 +189,6 @@ class GuardSteps(RuleBasedStateMachine):
         """Nothing runs on."""
         if hasattr(self, "domain"):
             self.stage.do(self.domain.end())
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A dev server with a worker."""
-    stage = Stage(tmp_path_factory.mktemp("guard"))
-    try:
-        yield Shop(stage)
-    finally:
-        stage.close()
 
 
 @pytest.mark.timeout(3600)

@@ -12,6 +12,7 @@ from runbooks.facts import Spent
 from runbooks.guard import KEEP_ALL, Answer, GuardState
 from runbooks.guard_asking import KEEP_ASKING
 from runbooks.guard_book import DAY, HOUR, KEEP_ACTS, KEEP_REMEDIES, Act, Book, over_budget, remedy, spent_by
+from runbooks.guard_memory import Recovered
 from runbooks.policy import DomainPolicy
 from tests.runbooks.guard_lab import NOW, ask, back, later, limits
 
@@ -366,9 +367,35 @@ def test_an_act_is_noted_with_all_that_it_took() -> None:
     acted(guard, "w2", blast=Blast(gpus=1))
     first = {"failure_class": "engine.hang", "lever": "isolate_endpoint"}
     assert guard.book.acts == [
-        act(0, target_id="lab/service/chat/endpoint/w1:1", first=False, blast=Blast(gpus=2), **first),
-        act(0, target_id="lab/service/chat/endpoint/w2:1", first=True, blast=Blast(gpus=1), **first),
+        act(
+            0,
+            target_id="lab/service/chat/endpoint/w1:1",
+            first=False,
+            blast=Blast(gpus=2),
+            key="w1#1|1-isolate_endpoint|1|1|act",
+            **first,
+        ),
+        act(
+            0,
+            target_id="lab/service/chat/endpoint/w2:1",
+            first=True,
+            blast=Blast(gpus=1),
+            key="w2#1|1-isolate_endpoint|0|1|act",
+            **first,
+        ),
     ]
+
+
+def test_a_question_that_comes_again_is_one_act() -> None:
+    """After a Reset a Guard may know from the journal what it is asked once more; two questions are two acts."""
+    guard = GuardState(domain="lab")
+    acted(guard, "w1", blast=Blast(gpus=2))
+    again = GuardState(domain="lab")
+    again.recover(Recovered(standing=(), owners={}, targets={}, memory=guard.memory()))
+    acted(again, "w1", blast=Blast(gpus=2))
+    assert again.view(NOW).acts_last_hour == 1
+    acted(again, "w1", blast=Blast(gpus=2), attempt=2)
+    assert again.view(NOW).acts_last_hour == 2
 
 
 def test_a_permit_that_was_given_back_unused_is_no_act() -> None:

@@ -23,6 +23,7 @@ from activities.adapters.sql import SqlJournal
 from activities.adapters.webhook import LogNotify
 from activities.attest import AttestActivities
 from activities.reaper import ReaperActivities
+from activities.turns import TurnActivities
 from runbooks.claims import SignedClaim, sign
 from runbooks.detection import guard_id
 from runbooks.facts import GuardView
@@ -126,6 +127,7 @@ async def worked(address: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     attest = AttestActivities(vouching(client), GROUPS, KEY, approvers=("sre-oncall",))
     queue = "real-guards"
     done: list[Callable[..., Any]] = [
+        TurnActivities().in_order,
         reaper.recover,
         reaper.remember,
         reaper.describe,
@@ -301,7 +303,15 @@ async def test_a_halt_holds_while_no_worker_answers_and_a_resume_does_not_count_
     # Another key: the update that nobody answered may still arrive, and must not end what this test looks at.
     attest = AttestActivities(client, GROUPS, b"z" * 32, approvers=("sre-oncall",))
     async with Worker(
-        client, task_queue=queue, activities=[reaper.recover, reaper.remember, attest.judge_orders, attest.check_order]
+        client,
+        task_queue=queue,
+        activities=[
+            TurnActivities().in_order,
+            reaper.recover,
+            reaper.remember,
+            attest.judge_orders,
+            attest.check_order,
+        ],
     ):
 
         async def halted() -> bool:
