@@ -33,7 +33,7 @@ OK, FAILED, NONE_FOUND = (
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Lane:
     """What became of one run of pytest. `failed`: test → its failure in full. `whole`: it came to all of its tests."""
 

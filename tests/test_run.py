@@ -26,9 +26,11 @@ def once(folder: Path, name: str) -> str:
 def suite(folder: Path, first: str, aside: str, *options: str) -> tuple[int, str]:
     """Exit status and output of both lanes, each of one file."""
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
+    (folder / "conftest.py").write_text("def pytest_ignore_collect():\n    return None\n")
     for name, text in (("first", first), ("aside", aside)):
         (folder / name).mkdir()
         (folder / name / f"test_{name}.py").write_text(text)
+        (folder / name / "conftest.py").write_text("")
     lanes = f"both({list(options)!r}, [Path({str(folder / 'first')!r})], [Path({str(folder / 'aside')!r})])"
     code = f"import os\nfrom pathlib import Path\nfrom tests.run import both\nos._exit({lanes})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
