@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from runbooks.detection import Target
 from runbooks.incident_faults import Fault
 from runbooks.incident_fleet import FleetSpec
-from runbooks.incident_hand import mistakes
 
 
 class Names:
@@ -35,9 +34,6 @@ class Names:
             yield from self._one(f"{field}.pools[{i}]", name, self._by["pool"])
         for i, name in enumerate(data.get("only_on", ())):
             yield from self._one(f"{field}.only_on[{i}]", name, self._by["cluster"])
-        for key, value in data.get("sets", {}).items():
-            for why in mistakes(self._fleet, key, value):
-                yield f"{field}.sets.{key}: {why}"
 
     def of_target(self, field: str, target_id: str) -> Iterator[str]:
         """Why it is no target id, or is one of something that the fleet has not."""
