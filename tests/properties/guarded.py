@@ -517,6 +517,8 @@ class Domain:
         kept = await self.shop.journal.remembered(self.name)
         memory = Memory.model_validate_json(kept[1]) if kept is not None else Memory(domain=self.name)
         since = await self.stage.now() - HOUR
+        if memory.epoch < self.oracle.epoch:
+            return False  # its last grant is not in it yet
         return (
             memory.halted, memory.book.breaker, memory.lock and memory.lock.workflow_id, memory.last_change_at,
             memory.resumed_at, len(memory.book.real(since)), memory.dirty,
