@@ -28,6 +28,8 @@ NOT_YET_AT_MOST = 10
 """Answers of the Guard with a time to ask again, before this part of a restore counts as failed."""
 LEAST_LOAD_S = 120.0
 """A replica that is put on a node for its check is waited for so long at least."""
+MOST_LOAD_S = 900.0
+"""And no longer: the node's own check replica must outlive both tries (`LIVES_S` of the Kubernetes adapter)."""
 LONGEST_LOOK_S = 900.0
 """Looks grow rarer up to this, seconds, and then to a twentieth of the time that the change has stood: a case that
 stands for weeks must not fill its history. News of any kind wake it earlier."""
@@ -85,7 +87,9 @@ class Standing:
             node=node,
             pool=self.step.rejoin_pool,
             # A replica must load its model there first: as long as one may take to prove itself after a drain.
-            deadline_s=max(LEAST_LOAD_S, self.step.verify.deadline_s if self.step.verify is not None else 0.0),
+            deadline_s=min(
+                MOST_LOAD_S, max(LEAST_LOAD_S, self.step.verify.deadline_s if self.step.verify is not None else 0.0)
+            ),
         )
         try:
             self._rejoin = await levers.rejoin(request)

@@ -14,7 +14,7 @@ from runbooks.fleet import Workload
 
 CHECK, POOL = "interlock.dev/check", "interlock.dev/pool"
 ROLE = "rebalance_nodes.yaml"
-LIVES_S = 600
+LIVES_S = 2400
 """Longer than all attempts of a check together."""
 CORDON = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}
 

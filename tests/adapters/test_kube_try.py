@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from activities.adapters.kube_try import LIVES_S, replica
-from workflows.retries import REJOIN
+from workflows.retries import rejoining
+from workflows.standing import MOST_LOAD_S
 
 
 def test_a_check_replica_ends_by_itself_when_everybody_who_knows_of_it_is_gone() -> None:
@@ -19,5 +20,9 @@ def test_a_check_replica_ends_by_itself_when_everybody_who_knows_of_it_is_gone()
 
     pod = replica(deployment, "n1", "big", "interlock-check-1")
 
-    assert pod["spec"]["activeDeadlineSeconds"] == LIVES_S > REJOIN["schedule_to_close_timeout"].total_seconds()
+    assert (
+        pod["spec"]["activeDeadlineSeconds"]
+        == LIVES_S
+        > rejoining(MOST_LOAD_S)["schedule_to_close_timeout"].total_seconds()
+    )
     assert "activeDeadlineSeconds" not in deployment["spec"]["template"]["spec"]
