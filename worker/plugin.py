@@ -22,6 +22,7 @@ PARTS = (
     "guard_turns",
     "increments",
     "levers",
+    "locally",
     "loose",
     "retries",
     "standing",

@@ -7,6 +7,7 @@ from temporalio import workflow
 from activities.triage import TriageActivities
 from runbooks.plan import PlannedStep, TriageRequest
 from workflows.casefile import CLASS, SERVICE, CaseFile
+from workflows.locally import locally
 from workflows.retries import PURE
 
 
@@ -14,8 +15,8 @@ async def diagnose(case: CaseFile) -> None:
     """A new diagnosis and plan for the case. Raises ActivityError when it cannot be had."""
     case.planned_at = workflow.now()
     request = TriageRequest(detections=case.spoken(), now=case.planned_at)
-    diagnosis = await workflow.execute_local_activity_method(
-        TriageActivities.diagnose, request, **PURE, summary="Classify and plan"
+    diagnosis = await locally(
+        workflow.execute_local_activity_method(TriageActivities.diagnose, request, **PURE, summary="Classify and plan")
     )
     case.diagnosis = diagnosis
     found, record = diagnosis.classification, case.record

@@ -17,6 +17,7 @@ from runbooks.decisions import barred, mismatch
 from runbooks.guard import News
 from runbooks.people import Action, Attested, ClaimRequest
 from workflows.casefile import CaseFile
+from workflows.locally import locally, reason
 from workflows.loose import NOTHING
 from workflows.retries import PURE
 
@@ -96,11 +97,13 @@ class Doors:
         case.nonces.add(claim.nonce)
         request = ClaimRequest(claim=claim, rights=case.rights(), pending=case.asked, now=workflow.now())
         try:
-            judged = await workflow.execute_local_activity_method(
-                AttestActivities.check_claim, request, **PURE, summary=f"{claim.action} by {claim.who}"[:200]
+            judged = await locally(
+                workflow.execute_local_activity_method(
+                    AttestActivities.check_claim, request, **PURE, summary=f"{claim.action} by {claim.who}"[:200]
+                )
             )
         except ActivityError as error:
-            raise ApplicationError(str(error.cause or error), type="Refused") from error
+            raise ApplicationError(reason(error), type="Refused") from error
         if judged.accepted and claim.decision == "approve":
             # Whoever started this case by himself is named in its history only; signals sent before are heard before.
             await case.attest()

@@ -24,6 +24,7 @@ from runbooks.guard_memory import Remember
 from runbooks.people import OrderAttestRequest, OrderClaimRequest, Ordered
 from workflows.guard_page import guard_page
 from workflows.guard_turns import Settled, Turns, Word
+from workflows.locally import locally, reason
 from workflows.loose import NOTHING, opened
 from workflows.retries import KEEP, LOOK, PURE, QUICK
 
@@ -269,14 +270,16 @@ class Guard:
         await workflow.wait_condition(lambda: self._ready)
         before = (self._state.halts, self._state.book.breaker_since)
         try:
-            judged = await workflow.execute_local_activity_method(
-                AttestActivities.check_order,
-                OrderClaimRequest(claim=claim),
-                **PURE,
-                summary=f"{claim.action} by {claim.who}"[:200],
+            judged = await locally(
+                workflow.execute_local_activity_method(
+                    AttestActivities.check_order,
+                    OrderClaimRequest(claim=claim),
+                    **PURE,
+                    summary=f"{claim.action} by {claim.who}"[:200],
+                )
             )
         except ActivityError as error:
-            raise ApplicationError(str(error.cause or error), type="Refused") from error
+            raise ApplicationError(reason(error), type="Refused") from error
         # Only now, since it is genuine: junk must not push out what keeps an old claim from counting again.
         if claim.nonce in self._state.nonces:
             raise ApplicationError("this claim was used before: send the order again", type="Refused")
@@ -335,11 +338,13 @@ class Guard:
     async def _hear_orders(self) -> None:
         bell, before = self._bell, (self._state.halts, self._state.book.breaker_since)
         try:
-            found = await workflow.execute_local_activity_method(
-                AttestActivities.judge_orders,
-                OrderAttestRequest(after_event_id=self._attested),
-                **LOOK,
-                summary="Who ordered what?",
+            found = await locally(
+                workflow.execute_local_activity_method(
+                    AttestActivities.judge_orders,
+                    OrderAttestRequest(after_event_id=self._attested),
+                    **LOOK,
+                    summary="Who ordered what?",
+                )
             )
         except ActivityError as error:
             # Nothing was let free. The bell stays rung, and after a pause it is looked at again.

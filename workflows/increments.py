@@ -19,6 +19,7 @@ from runbooks.record import StepRecord
 from runbooks.standing import counted, counted_as
 from workflows import levers
 from workflows.casefile import CaseFile
+from workflows.locally import locally, reason
 from workflows.retries import CHECK
 
 Purpose = Literal["act", "undo", "restore"]
@@ -82,11 +83,13 @@ class Increments:
             known_receipts=tuple(r.id for s in case.record.steps for r in s.receipts),
         )
         try:
-            result = await workflow.execute_local_activity_method(
-                SafetyActivities.check, request, **CHECK, summary=f"Gates: {purpose} {step.id}"
+            result = await locally(
+                workflow.execute_local_activity_method(
+                    SafetyActivities.check, request, **CHECK, summary=f"Gates: {purpose} {step.id}"
+                )
             )
         except ActivityError as error:
-            case.note("check failed", str(error.cause or error))
+            case.note("check failed", reason(error))
             return None
         case.judged(step.id, purpose, result)
         return result
