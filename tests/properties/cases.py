@@ -370,9 +370,9 @@ class Site:
             return not waiting
 
         try:
-            await labs.until(closed, "all cases close", 45)
+            await labs.until(closed, "all cases close", 90)
         except AssertionError:
-            raise AssertionError("not closed within 45 s after all faults ended:\n" + "\n".join(waiting)) from None
+            raise AssertionError("not closed within 90 s after all faults ended:\n" + "\n".join(waiting)) from None
 
     def _what(self, workflow: str) -> str:
         parts = workflow.removeprefix("remediate:").split("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -39,6 +40,8 @@ from tests.properties.stage import Stage
 
 QUEUE = "properties"
 READING = "the Guard is reading"
+AGREE_S = 20.0
+"""How long a Guard may take to come to what is right, on a machine that other tests share."""
 KNOWN = frozenset({"A5"})
 """Faults of the Guard that were found here and are not mended yet: take one out with its mend.
 
@@ -377,7 +380,7 @@ class Domain:
             at = (await self.view()).last_change_at
             return at is not None and at >= low
 
-        await labs.until(stamped, "the Guard has taken the change in", 10)
+        await labs.until(stamped, "the Guard has taken the change in", AGREE_S)
         at = (await self.view()).last_change_at
         assert at is not None
         self.oracle.last_change = at
@@ -470,7 +473,7 @@ class Domain:
         if self.stage.skipping:
             await self.stage.environment.sleep(timedelta(seconds=2 * self.look_every_s))
         if acted or any(s.owner == who.workflow for s in self.oracle.standing.values()):
-            await labs.until(lambda: self._told(who), f"people are told of {who.workflow}", 15)
+            await labs.until(lambda: self._told(who), f"people are told of {who.workflow}", AGREE_S)
         if acted:
             await self._moved(low)
         if held:
@@ -575,6 +578,13 @@ class Domain:
 
     async def view(self) -> GuardView:
         """The Guard's own word."""
+        for _ in range(3):
+            with contextlib.suppress(RPCError):
+                return await self._view()
+            # Slow on a busy machine, or its worker has just crashed. A Guard that cannot be replayed says so each time.
+        return await self._view()
+
+    async def _view(self) -> GuardView:
         found: GuardView = await self.guard.query("view", result_type=GuardView)
         return found
 
@@ -587,9 +597,9 @@ class Domain:
             return not last
 
         try:
-            await labs.until(same, "Guard and oracle agree", 8)
+            await labs.until(same, "Guard and oracle agree", AGREE_S)
         except AssertionError:
-            raise AssertionError(f"Guard and oracle disagree for 8 s: {'; '.join(last)}") from None
+            raise AssertionError(f"Guard and oracle disagree for {AGREE_S:g} s: {'; '.join(last)}") from None
         await self._turn()
 
     async def _turn(self) -> None:

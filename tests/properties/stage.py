@@ -65,7 +65,7 @@ class Stage:
         """With Interlock's plugin."""
         return self.environment.client
 
-    def do(self, work: Coroutine[Any, Any, T], limit_s: float = 40.0) -> T:
+    def do(self, work: Coroutine[Any, Any, T], limit_s: float = 120.0) -> T:
         """Runs it on the stage's loop and waits. A stuck workflow fails here, and says so."""
         found = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:

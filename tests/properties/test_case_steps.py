@@ -164,7 +164,7 @@ class CaseSteps(RuleBasedStateMachine):
         if not hasattr(self, "site"):
             return
         try:
-            self.stage.do(self.site.over(), 90)
+            self.stage.do(self.site.over(), 200)
             self.stage.do(self.site.audit())
         finally:
             self.stage.do(self.site.end())
