@@ -10,7 +10,17 @@ from runbooks.base import Model, Name
 from runbooks.plan import IndicatorQuery
 from runbooks.templates import Context, RenderError, render
 
-SCRAPED = ("error_rate", "requests_per_second", "tokens_per_second", "queue", "kv_used")
+SHARES = (
+    "error_rate",
+    "timeout_share",
+    "connect_fail_share",
+    "client_error_share",
+    "http_400_share",
+    "http_415_share",
+    "http_422_share",
+    "http_429_share",
+)
+SCRAPED = (*SHARES, "requests_per_second", "tokens_per_second", "queue", "kv_used")
 PROBED = ("ok", "seconds")
 OF_CLUSTER = (
     "replicas_serving",

@@ -108,18 +108,19 @@ class Diagnosis(Model):
     plan: Plan
     policy: ClassPolicy
     timing: Timing
-    unsure: bool = Field(
-        default=False,
-        description="No rule, or none that is sure: triage should look for itself before anything is done.",
+    look: Literal["no", "cluster", "whole"] = Field(
+        default="no", description="What triage should read itself before anything is done: what no rule is sure of."
     )
 
 
 class TriageRequest(Model):
-    """`now` is workflow time: triage is pure and reads no clock. `looked`: what it has read of the target itself."""
+    """`now` is workflow time: triage is pure and reads no clock. `looked`: what it has read of the target itself. `before`: the
+    case's class so far, while an alert that it was found by still fires."""
 
     detections: tuple[Detection, ...]
     now: Time
     looked: Looked | None = None
+    before: Classification | None = None
 
 
 class Sample(Model):

@@ -42,6 +42,9 @@ def classify(detections: Sequence[Detection], taxonomy: Taxonomy, looked: Looked
         return Classification(failure_class=UNKNOWN, confidence=0.0, rule="none", evidence=evidence)
     top = max(rule.confidence for rule, _ in matched)
     best = [(rule, found) for rule, found in matched if rule.confidence == top]
+    if any(rule.vouched for rule, _ in best):
+        # Whose meaning the site has said goes before a number that fits as well.
+        best = [(rule, found) for rule, found in best if rule.vouched]
     classes = sorted({rule.failure_class for rule, _ in best})
     found = tuple(dict.fromkeys(line for _, lines in best for line in lines))
     if len(classes) > 1:

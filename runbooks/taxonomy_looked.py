@@ -13,10 +13,11 @@ TOLD_AT_MOST = 12
 
 
 class LookRequest(Model):
-    """Look at this target. `now` is workflow time."""
+    """Look at this target. `now` is workflow time. Not `whole`: at its cluster alone, and only for a moment."""
 
     target: Target
     now: Time
+    whole: bool = True
 
 
 class Looked(Model):

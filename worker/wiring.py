@@ -27,6 +27,7 @@ from activities.casebook import CasebookActivities
 from activities.checkpoint import Checkpoint, no_checkpoint
 from activities.facts import Clock, Gatherer, utc_now
 from activities.guard_client import GuardClient
+from activities.looking import LookingActivities
 from activities.ports import Actuator, Cluster, Journal, Metrics, Notify, Prober, Traffic
 from activities.reaper import ReaperActivities
 from activities.safety import SafetyActivities
@@ -141,6 +142,7 @@ def activities_over(
     traffic, cluster, journal, guard, clock = ports.traffic, ports.cluster, ports.journal, ports.guard, ports.clock
     gatherer = Gatherer(ports.metrics, ports.watched or ports.prober, clock, fleet=fleet, cluster=cluster)
     triage = TriageActivities(library, policy, fleet)
+    looking = LookingActivities(traffic, ports.metrics, ports.watched or ports.prober, fleet, library, cluster, clock)
     safety = SafetyActivities(traffic, gatherer, guard, policy, fleet, journal, cluster, clock)
     acts = TrafficActivities(traffic, journal, guard, clock, ports.checkpoint)
     sampling = SamplingActivities(traffic, ports.metrics, ports.prober, gatherer, cluster, clock, ports.sleep)
@@ -151,6 +153,7 @@ def activities_over(
     reaper = ReaperActivities(client, journal, ports.notify, fleet.domains())
     return [
         triage.diagnose,
+        looking.look,
         safety.check,
         acts.apply,
         acts.read_back,

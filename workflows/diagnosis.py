@@ -1,23 +1,34 @@
-"""Classify and plan, from what the detectors say now. Everything pure is in an activity: the history is the audit log."""
+"""Classify and plan, from what the detectors say now, and from what triage sees itself where no rule is sure.
+
+Everything pure is in an activity, and a look is one as well: the history is the audit log.
+"""
 
 from __future__ import annotations
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
+from activities.looking import LookingActivities
 from activities.triage import TriageActivities
-from runbooks.plan import PlannedStep, TriageRequest
+from runbooks.plan import Classification, Diagnosis, PlannedStep, TriageRequest
+from runbooks.taxonomy_looked import Looked, LookRequest
 from workflows.casefile import CLASS, SERVICE, CaseFile
-from workflows.locally import locally
-from workflows.retries import PURE
+from workflows.locally import locally, reason
+from workflows.retries import GLANCE, PURE
+
+LOOKS = "triage-looks"
 
 
 async def diagnose(case: CaseFile) -> None:
     """A new diagnosis and plan for the case. Raises ActivityError when it cannot be had."""
+    before = _before(case)
     case.planned_at = workflow.now()
-    request = TriageRequest(detections=case.spoken(), now=case.planned_at)
-    diagnosis = await locally(
-        workflow.execute_local_activity_method(TriageActivities.diagnose, request, **PURE, summary="Classify and plan")
-    )
+    diagnosis = await _triaged(case, before)
+    # What a rule is sure of acts without a look, but for half a second at the cluster where there is one.
+    if diagnosis.look != "no" and workflow.patched(LOOKS):
+        looked = await _look(case, whole=diagnosis.look == "whole")
+        if looked is not None and looked.evidence:
+            diagnosis = await _triaged(case, before, looked)
     case.diagnosis = diagnosis
     found, record = diagnosis.classification, case.record
     record.classification, record.runbook, record.policy = found, diagnosis.plan.runbook, diagnosis.plan.policy
@@ -25,6 +36,41 @@ async def diagnose(case: CaseFile) -> None:
     service = record.target.service if record.target and record.target.service else ""
     workflow.upsert_search_attributes([CLASS.value_set(found.failure_class), SERVICE.value_set(service)])
     case.note("classified", f"{found.failure_class} by rule {found.rule}; plan: {diagnosis.plan.title}")
+
+
+def _before(case: CaseFile) -> Classification | None:
+    """The class so far, while something that it was found by still fires; None: there is none, or it is another fault now."""
+    if case.diagnosis is None or not workflow.patched(LOOKS):
+        return None
+    still = any(d.received_at is not None and d.received_at <= case.planned_at for d in case.firing())
+    return case.diagnosis.classification if still else None
+
+
+async def _triaged(case: CaseFile, before: Classification | None, looked: Looked | None = None) -> Diagnosis:
+    request = TriageRequest(detections=case.spoken(), now=case.planned_at, looked=looked, before=before)
+    summary = "Classify and plan" if looked is None else "Classify and plan, with what was seen"
+    return await locally(
+        workflow.execute_local_activity_method(TriageActivities.diagnose, request, **PURE, summary=summary)
+    )
+
+
+async def _look(case: CaseFile, *, whole: bool) -> Looked | None:
+    """What there is to see of the target now; None when nobody could look: the detectors' word is then all there is."""
+    assert case.record.target is not None
+    request = LookRequest(target=case.record.target, now=case.planned_at, whole=whole)
+    try:
+        looked = await locally(
+            workflow.execute_local_activity_method(
+                LookingActivities.look, request, **GLANCE, summary="Look at the target" if whole else "Look at its cluster"
+            )
+        )
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise
+        case.note("could not look", reason(error))
+        return None
+    case.note("looked", looked.told())
+    return looked
 
 
 async def still_planned(case: CaseFile, step: PlannedStep) -> PlannedStep | None:

@@ -47,6 +47,12 @@ PURE = Local(
     retry_policy=RetryPolicy(maximum_attempts=3, initial_interval=_s(0.1)),
 )
 """Classifying and planning: no I/O."""
+GLANCE = Local(
+    start_to_close_timeout=_s(5),
+    schedule_to_close_timeout=_s(6),
+    retry_policy=RetryPolicy(maximum_attempts=1),
+)
+"""Triage's look, which ends itself within three seconds. Once: a case does not wait for a second look at what is sick."""
 CHECK = Local(
     start_to_close_timeout=_s(8),
     schedule_to_close_timeout=_s(40),

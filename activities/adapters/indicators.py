@@ -6,6 +6,9 @@ where the declared settings can be read, else for all of them.
 | name | unit | how |
 |---|---|---|
 | `error_rate` | share, 0 to 1 | Envoy: 5xx and requests given up without an end, of all that ended; pool or route |
+| `timeout_share` | share, 0 to 1 | Envoy: requests that passed its deadline, and those whose client gave up; pool or route |
+| `connect_fail_share` | share, 0 to 1 | Envoy: connections that no engine took, of all that ended: an upper bound, since one request may try twice |
+| `client_error_share`, `http_400_share`, `http_415_share`, `http_422_share`, `http_429_share` | share, 0 to 1 | Envoy: 4xx, or that status; pool or route |
 | `requests_per_second` | 1/s | Envoy: requests asked of the pools; pool or route |
 | `tokens_per_second` | tokens/s | engines: rise of the generated-token counter, summed. Engines that cannot be read count nothing, so it is a lower bound then and `why` names them |
 | `queue` | requests | engines: waiting for a slot, summed; every engine must be read |
@@ -33,6 +36,15 @@ from runbooks.fleet import Fleet, Pool
 T = TypeVar("T")
 Declared = Callable[[str], Awaitable[Snapshot]]
 Member = tuple[Pool, str]
+COUNTERS = {
+    "client_error_share": "upstream_rq_4xx",
+    "connect_fail_share": "upstream_cx_connect_fail",
+    "http_400_share": "upstream_rq_400",
+    "http_415_share": "upstream_rq_415",
+    "http_422_share": "upstream_rq_422",
+    "http_429_share": "upstream_rq_429",
+}
+"""Shares that one counter of Envoy tells."""
 
 
 class ScrapeIndicators:
@@ -49,7 +61,9 @@ class ScrapeIndicators:
     async def read(self, name: str, scope: str) -> Reading:
         """One indicator. Raises NotMeasured with the reason; a PortError of `declared` passes through."""
         match name:
-            case "error_rate" | "requests_per_second":
+            case "requests_per_second" | "error_rate" | "timeout_share":
+                return await self._from_envoy(name, self._pools(name, scope))
+            case _ if name in COUNTERS:
                 return await self._from_envoy(name, self._pools(name, scope))
             case "tokens_per_second":
                 return await self._tokens(await self._members(scope))
@@ -96,8 +110,8 @@ class ScrapeIndicators:
         ended = sum(_ended(pair, p.name) for p in pools)
         if ended <= 0:
             raise NotMeasured(f"no request ended on {_names(pools)} within {pair.seconds:.1f} s")
-        failed = sum(_failed(pair, p.name) for p in pools)
-        return checked(min(1.0, failed / ended), pair.base.observed_at)
+        part = sum(_part(name, pair, p.name) for p in pools)
+        return checked(min(1.0, part / ended), pair.base.observed_at)
 
     async def _tokens(self, members: list[Member]) -> Reading:
         rates: list[tuple[Pair, float]] = []
@@ -174,14 +188,24 @@ def _given_up(pair: Pair, pool: str) -> float:
     return max(0.0, cut - own)
 
 
-def _failed(pair: Pair, pool: str) -> float:
-    # The counter of a status class is there only once it was used.
-    name = _stat(pool, "upstream_rq_5xx")
+def _part(name: str, pair: Pair, pool: str) -> float:
+    """How many requests of this kind ended between the two readings."""
+    if name == "error_rate":
+        return _counted(pair, pool, "upstream_rq_5xx") + _given_up(pair, pool)
+    if name == "timeout_share":
+        own = pair.gain(_stat(pool, "upstream_rq_timeout")) + pair.gain(_stat(pool, "upstream_rq_per_try_timeout"))
+        return own + _given_up(pair, pool)
+    return _counted(pair, pool, COUNTERS[name])
+
+
+def _counted(pair: Pair, pool: str, counter: str) -> float:
+    """By how much a counter rose that is there only once it was used, as those of a status are."""
+    name = _stat(pool, counter)
     first = sum(m.value for m in pair.base.metrics if m.name == name)
     last = sum(m.value for m in pair.last.metrics if m.name == name)
     if last < first:
         raise NotMeasured(f"{name} went back: Envoy restarted between two readings")
-    return last - first + _given_up(pair, pool)
+    return last - first
 
 
 def _ended(pair: Pair, pool: str) -> float:
@@ -192,7 +216,7 @@ def failing_share(pair: Pair, pool: str) -> float | None:
     """Share of a pool's requests that failed between two Envoy readings; None: none ended, or it cannot be said."""
     try:
         ended = _ended(pair, pool)
-        return min(1.0, _failed(pair, pool) / ended) if ended > 0 else None
+        return min(1.0, _part("error_rate", pair, pool) / ended) if ended > 0 else None
     except NotMeasured:
         return None
 

@@ -20,8 +20,8 @@ from activities.adapters.exposition import Metric, parse, total
 from activities.adapters.reading import Clock, NotMeasured, failure, utc_now
 
 _ENVOY_STATS = (
-    r"^cluster\..*\.(upstream_rq_(5xx|completed|total|tx_reset|timeout|per_try_timeout)"
-    r"|upstream_cx_destroy_local_with_active_rq)$"
+    r"^cluster\..*\.(upstream_rq_(4xx|5xx|400|415|422|429|completed|total|tx_reset|timeout|per_try_timeout)"
+    r"|upstream_cx_(destroy_local_with_active_rq|connect_fail))$"
 )
 _ENVOY_FORM = {"format": "json", "filter": _ENVOY_STATS}
 

@@ -22,9 +22,10 @@ from activities.ports import Snapshot
 from runbooks.change import endpoint_key
 from runbooks.facts import PoolState
 from runbooks.fleet import Pool
+from runbooks.indicators import SHARES
 from runbooks.plan import IndicatorQuery, Sample
 
-COUNTED = frozenset({"canary_pass", "pool_canary_pass", "error_budget", "nodes_not_ready_share"})
+COUNTED = frozenset({"canary_pass", "pool_canary_pass", "error_budget", "nodes_not_ready_share", "restarts_10m"})
 """What is told exactly: there is nothing to it but counting."""
 
 
@@ -78,7 +79,7 @@ class SimulatedMetrics:
         # By the model's moment, or by an earlier one at which the reading stands still.
         t = round(min(world.t, world.seconds_of(at)), 2)
         value = noisy(exact.value, world.incident.noise, world.incident.seed, query.name, query.scope, query.query, t)
-        unit = query.query in ("error_rate", "kv_used") or query.name.endswith("_share")
+        unit = query.query in (*SHARES, "kv_used") or query.name.endswith("_share")
         return Reading(min(1.0, value) if unit else value, at, exact.why)
 
     def _probe(self, query: IndicatorQuery) -> Reading:

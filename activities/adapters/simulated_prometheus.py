@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import timedelta
 
 from activities.adapters.fluid_control import Leaned
+from activities.adapters.fluid_look import PoolLook, pool_look
+from activities.adapters.fluid_world import FluidWorld
 from activities.adapters.reading import NotMeasured, Reading
 from activities.adapters.simulated_scrape import SimulatedScrape
 from activities.adapters.simulated_view import View
 from runbooks.incident_site import api_of, asked_of_site
 from runbooks.plan import IndicatorQuery
 
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
+_LABEL = re.compile(r'(\w+)=~?"([^"]*)"')
+WITHIN = timedelta(minutes=10)
+CALM_S = 30.0
+"""Into the play, before any fault: as it is by itself."""
 ALWAYS = 0.001
 """Share of an API server's answers that are errors in normal times."""
 
@@ -26,6 +33,7 @@ class SimulatedPrometheus:
         self._pools = {e.address: p.name for p in view.world.fleet.pools for e in p.endpoints}
         self._budgets = {r.name: r.error_budget_left for r in view.world.incident.fleet.routes}
         self._apis = {api_of(c): c for c in view.world.apis}
+        self._before: FluidWorld | None = None
 
     def read(self, query: IndicatorQuery) -> Reading:
         """NotMeasured: it has no such query, or no sample for it."""
@@ -48,6 +56,13 @@ class SimulatedPrometheus:
                 return self._not_ready(query.scope or labels.get("cluster", ""))
             case "apiserver_error_share":
                 return self._api_errors(query.scope or labels.get("cluster", ""))
+            case "latency_of_normal":
+                pool = labels.get("pool") or labels.get("envoy_cluster_name", "")
+                return self._of_normal(pool, lambda look: look.latency_p99_s)
+            case "arrival_of_normal":
+                return self._of_normal(labels.get("envoy_cluster_name", ""), lambda look: look.asked_s)
+            case "restarts_10m":
+                return self._restarts(labels.get("pod", "").removesuffix("-.*"))
             case other:
                 raise NotMeasured(f"the simulated Prometheus has no series for {other!r}")
 
@@ -72,6 +87,34 @@ class SimulatedPrometheus:
         if not known:
             raise NotMeasured(f"no canary prompt was answered by {endpoint or pool}")
         return Reading(1.0 if all(known) else 0.0, seen.at)
+
+    def _of_normal(self, pool: str, of: Callable[[PoolLook], float | None]) -> Reading:
+        """Over what it was an hour before: what the fleet is like by itself, for no play is that long before its faults."""
+        if pool not in self._world.pools:
+            raise NotMeasured(f"the fleet has no pool {pool!r}")
+        seen = self._view.pool(pool)
+        now, usual = of(seen.look), of(self._usual(pool))
+        if now is None or not usual:
+            raise NotMeasured(f"nothing of {pool} was measured now and an hour before")
+        return Reading(now / usual, seen.at)
+
+    def _usual(self, pool: str) -> PoolLook:
+        if self._before is None:
+            incident = self._world.incident
+            self._before = FluidWorld(incident)
+            first = min((incident.seconds(f.at) for f in incident.timeline.faults), default=CALM_S)
+            self._before.advance(min(CALM_S, max(0.001, first / 2)))
+        return pool_look(self._before, pool)
+
+    def _restarts(self, pool: str) -> Reading:
+        """At least one for each replica whose process began anew within ten minutes."""
+        if pool not in self._world.pools:
+            raise NotMeasured(f"the fleet has no pool {pool!r}")
+        self._hidden(pool)
+        self._hidden(self._world.cluster_of(pool))
+        now = self._view.now()
+        began = [p.began_at for p in self._world.pods_of(pool) if p.restarts and p.began_at is not None]
+        return Reading(float(sum(now - at <= WITHIN for at in began)), now)
 
     def _clusters(self, cluster: str) -> list[str]:
         """The named one; where none is named, as by a query that one Prometheus per cluster answers, all of them."""

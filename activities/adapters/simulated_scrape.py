@@ -9,7 +9,14 @@ from activities.adapters.dialects import DIALECTS
 from activities.adapters.fluid_look import PoolLook, ReplicaLook
 from activities.adapters.reading import NotMeasured, Reading
 from activities.adapters.simulated_view import Seen, View
+from runbooks.incident_faults import ClientErrors
 
+CAUSES = {
+    "timeout_share": ("timeout", "stuck"),
+    "connect_fail_share": ("unreachable", "no_endpoint", "reset"),
+    "http_429_share": ("exhausted", "limited"),
+}
+"""Shares of causes of failure: what the proxy would count."""
 LEAST_S = 1e-3
 """Fewer requests than one in a quarter of an hour end: no share can be made of them."""
 
@@ -27,6 +34,12 @@ class SimulatedScrape:
         match name:
             case "error_rate":
                 return self._share(name, scope, lambda look: look.errors_s)
+            case "client_error_share":
+                return self._share(name, scope, lambda look: look.client_errors_s)
+            case "http_400_share" | "http_415_share" | "http_422_share":
+                return self._share(name, scope, lambda look: self._malformed(look, int(name.split("_")[1])))
+            case _ if name in CAUSES:
+                return self._share(name, scope, lambda look: sum(look.failed_s.get(c, 0.0) for c in CAUSES[name]))
             case "requests_per_second":
                 seen = self._proxy(name, scope)
                 return Reading(sum(s.look.asked_s for s in seen), _oldest(seen))
@@ -40,6 +53,19 @@ class SimulatedScrape:
                 return self.slowest(name, scope, lambda look: look.latency_p99_s)
             case _:
                 raise NotMeasured(f"scrape has no indicator {name!r}")
+
+    def _malformed(self, look: PoolLook, status: int) -> float:
+        """Requests refused as malformed with this status: as the faults that are under way answer."""
+        faults = [f.spec for f in self._view.world.active]
+        shares = {
+            code: sum(
+                f.share for f in faults if isinstance(f, ClientErrors) and (f.pool, f.status) == (look.pool, code)
+            )
+            for code in (400, 415, 422)
+        }
+        whole = sum(shares.values())
+        mine = shares[status] / whole if whole else float(status == 400)
+        return look.failed_s.get("client", 0.0) * mine
 
     def client_errors(self, pool: str) -> Reading:
         """Share of a pool's requests that ended with 4xx."""

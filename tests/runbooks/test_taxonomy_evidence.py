@@ -14,12 +14,13 @@ from runbooks.detection import CORRELATED, Detection
 from runbooks.facts import Known, Unknown
 from runbooks.fleet import Fleet
 from runbooks.library import Library
-from runbooks.plan import Diagnosis, TriageRequest
+from runbooks.plan import Classification, Diagnosis, TriageRequest
 from runbooks.policy import ClassPolicy, Policy
 from runbooks.taxonomy import UNKNOWN, Rule, Taxonomy, classify
 from runbooks.taxonomy_evidence import EvidenceName, canonical
 from runbooks.taxonomy_looked import Looked
 from runbooks.taxonomy_table import with_tables
+from tests.runbooks import clusters
 from tests.runbooks.conftest import NOW
 
 Detect = Callable[..., Detection]
@@ -134,7 +135,7 @@ async def test_a_proven_hang_acts_as_policy_says_and_is_not_looked_at(
 
     found = await _diagnosed(library, fleet, hang)
 
-    assert (found.policy.mode, found.unsure) == ("auto", False)
+    assert (found.policy.mode, found.look) == ("auto", "no")
     assert not any(s.attended for s in found.plan.steps)
 
 
@@ -181,4 +182,87 @@ async def test_only_what_the_fleet_has_is_looked_at(library: Library, fleet: Fle
     inside = await _diagnosed(library, fleet, detect("NeverHeardOf", service="pool-a"))
     outside = await _diagnosed(library, fleet, detect("NeverHeardOf", service="pool-x"))
 
-    assert (inside.unsure, outside.unsure) == (True, False)
+    assert (inside.look, outside.look) == ("whole", "no")
+
+
+def test_a_tie_goes_to_the_alert_whose_meaning_the_site_has_said(library: Library, detect: Detect) -> None:
+    """Else a number that fits as well would make `unknown` of it."""
+    base = library.taxonomy
+    rules = (
+        Rule.model_validate({"id": "told", "class": "engine.crash", "confidence": 0.8, "alerts": ["Lost"]}),
+        Rule.model_validate(
+            {"id": "fits", "class": "engine.hang", "confidence": 0.8, "evidence": [{"name": "stalled_s", "above": 1}]}
+        ),
+    )
+
+    found = classify([detect("Lost", {"stalled_s": 5})], base.model_copy(update={"rules": rules}))
+
+    assert (found.failure_class, found.rule) == ("engine.crash", "told")
+
+
+# --- how much is looked at, and what a later look may change -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("alert", "place", "wanted"),
+    [
+        ("EngineHang", {"service": "big", "endpoint": "big-0:8000"}, "no"),
+        ("EngineCrash", {"service": "big", "endpoint": "big-0:8000"}, "cluster"),
+        ("EngineCrash", {"service": "big"}, "no"),
+        ("EngineTimeouts", {"service": "big"}, "whole"),
+        ("NeverHeardOf", {"node": "n1"}, "whole"),
+        ("GpuLost", {"node": "n1", "gpu": "0"}, "no"),
+        ("NeverHeardOf", {"node": "n9"}, "no"),
+    ],
+)
+async def test_the_less_a_rule_is_sure_the_more_is_looked_at(
+    alert: str, place: dict[str, str], wanted: str, library: Library, detect: Detect
+) -> None:
+    """What acts unattended does not wait; where people are asked first, whether its machine is there."""
+    evidence = HANG if alert == "EngineHang" else {}
+
+    found = await _diagnosed(library, clusters.FLEET, detect(alert, evidence, **place))
+
+    assert found.look == wanted
+
+
+async def test_a_case_that_plans_again_looks_at_the_machine_of_its_hung_engine(
+    library: Library, detect: Detect
+) -> None:
+    """It has acted by now: there is time."""
+    hang = detect("EngineHang", HANG, service="big", endpoint="big-0:8000")
+    before = _before("engine.hang", 0.95)
+    policy = Policy(name="bold", classes={"engine.hang": ClassPolicy(mode="auto")})
+
+    again = TriageRequest(detections=(hang,), now=NOW, before=before)
+    found = await TriageActivities(library, policy, clusters.FLEET).diagnose(again)
+
+    assert found.look == "cluster"
+
+
+def _before(failure_class: str, confidence: float) -> Classification:
+    return Classification(failure_class=failure_class, confidence=confidence, rule="r", evidence=("seen",))
+
+
+@pytest.mark.parametrize(
+    ("before", "evidence", "wanted"),
+    [
+        (_before("engine.exhaustion", 0.84), {"timeout_share": 0.1}, "engine.exhaustion"),  # 0.76: less sure
+        (_before("engine.exhaustion", 0.84), {}, "engine.exhaustion"),  # nothing can be said any more
+        (_before("engine.timeout", 0.76), {"kv_used": 0.95}, "engine.exhaustion"),  # 0.84: surer
+        (_before("engine.hang", 0.84), {"kv_used": 0.95}, "engine.exhaustion"),  # as sure, and newer
+        (_before("unknown", 0.9), {"timeout_share": 0.1}, "engine.timeout"),
+    ],
+)
+async def test_a_later_look_changes_the_class_only_when_it_is_as_sure(
+    before: Classification, evidence: dict[str, float], wanted: str, library: Library, fleet: Fleet, detect: Detect
+) -> None:
+    """What a mitigation has made well is no reason to call the fault something else half way through."""
+    request = TriageRequest(detections=(detect("Any", evidence, service="pool-a"),), now=NOW, before=before)
+
+    found = await TriageActivities(library, Policy(name="p"), fleet).diagnose(request)
+
+    assert found.classification.failure_class == wanted
+    if wanted == before.failure_class:
+        assert found.classification.evidence[0].startswith("found before: now it looks like")
+        assert found.classification.evidence[1:] == ("seen",)
