@@ -61,7 +61,10 @@ async def _look(case: CaseFile, *, whole: bool) -> Looked | None:
     try:
         looked = await locally(
             workflow.execute_local_activity_method(
-                LookingActivities.look, request, **GLANCE, summary="Look at the target" if whole else "Look at its cluster"
+                LookingActivities.look,
+                request,
+                **GLANCE,
+                summary="Look at the target" if whole else "Look at its cluster",
             )
         )
     except ActivityError as error:
