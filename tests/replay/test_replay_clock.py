@@ -70,6 +70,7 @@ async def _day(stage: Stage, waits_s: float) -> list[tuple[datetime, datetime]]:
 
 
 async def test_activities_read_the_workflows_time_whether_they_are_local_or_not(stage: Stage) -> None:
+    """Both kinds of activity read the played clock, never the world's."""
     for now, at in await _day(stage, 0):
         assert timedelta(0) <= at - now < timedelta(seconds=15)
 
@@ -77,6 +78,7 @@ async def test_activities_read_the_workflows_time_whether_they_are_local_or_not(
 async def test_an_activity_that_waits_two_minutes_of_the_world_keeps_its_heartbeat_and_costs_none_of_ours(
     stage: Stage,
 ) -> None:
+    """A wait passes in played time, so that a long incident can be played in seconds."""
     began = time.monotonic()
 
     *_, (now, at) = await _day(stage, 120)
@@ -86,6 +88,7 @@ async def test_an_activity_that_waits_two_minutes_of_the_world_keeps_its_heartbe
 
 
 async def test_the_clock_never_goes_back(stage: Stage) -> None:
+    """A moment already past is not reached a second time: times in a history only grow."""
     first = stage.clock()
     stage.clock.reach(first - HOUR)
 

@@ -13,6 +13,7 @@ NOW = datetime(2031, 5, 6, 7, 8, 9, 123_000, tzinfo=UTC)
 
 
 def test_every_time_of_the_file_keeps_its_distance_from_the_start(tmp_path: Path) -> None:
+    """Times of day, offsets, and whole dates all move alike, those of the truth included."""
     before = incident(
         tmp_path,
         timeline={
@@ -41,6 +42,7 @@ def test_every_time_of_the_file_keeps_its_distance_from_the_start(tmp_path: Path
 
 
 def test_what_began_before_the_first_moment_played_still_did(tmp_path: Path) -> None:
+    """A negative distance is kept as well: the fault is half an hour old when the play begins."""
     alert = {"at": "1m", "alert": "X", "target": "east/service/chat-east", "began": "2025-01-31T09:30:00Z"}
     after = moved(incident(tmp_path, timeline={"alerts": [alert]}), NOW)
 
@@ -50,6 +52,7 @@ def test_what_began_before_the_first_moment_played_still_did(tmp_path: Path) -> 
 
 
 def test_the_sites_freeze_moves_with_it_and_joins_the_policys_own(tmp_path: Path) -> None:
+    """What the site says of freezes, residency, and people holds in the policy that is played."""
     freeze = {"name": "launch", "starts": "2025-01-31T10:10:00Z", "ends": "2025-01-31T11:00:00Z", "reason": "launch"}
     site = {"freezes": [freeze], "residency": {"eu": ["uk"]}, "group": ["zoe"]}
     answers = {"decision": "nobody", "people": ["zoe"]}
@@ -64,6 +67,7 @@ def test_the_sites_freeze_moves_with_it_and_joins_the_policys_own(tmp_path: Path
 
 
 def test_observing_changes_nothing_but_every_classs_mode() -> None:
+    """The baseline that only watches judges by the same limits."""
     policy = load_policy(None)
     watching = observing(policy)
 

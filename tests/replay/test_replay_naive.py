@@ -35,12 +35,14 @@ async def run(folder: Path, **timeline: Any) -> Naive:
 
 
 async def test_it_acts_at_once_on_each_alert(tmp_path: Path) -> None:
+    """Three alerts a minute apart give three acts: nothing makes it wait for the first to help."""
     naive = await run(tmp_path)
 
     assert [d.at - naive.incident.starts for d in naive.did] == [timedelta(minutes=m, seconds=15) for m in (5, 6, 7)]
 
 
 async def test_what_queued_up_during_a_halt_is_done_all_at_once_when_it_may_go_on(tmp_path: Path) -> None:
+    """It respects a halt, but has no memory that what was true then may not be now."""
     says = [
         {"at": "1m", "who": "ana", "says": "halt", "about": "east"},
         {"at": "20m", "who": "ana", "says": "resume", "about": "east"},
@@ -54,6 +56,7 @@ async def test_what_queued_up_during_a_halt_is_done_all_at_once_when_it_may_go_o
 
 
 async def test_it_puts_back_what_it_did_when_the_alert_resolves_well_or_not(tmp_path: Path) -> None:
+    """It believes the alert: the replica is back in rotation and nobody asked whether it answers."""
     alerts = [{**hung(0, "10:05"), "resolves": "10:20"}]
 
     naive = await run(tmp_path, alerts=alerts)

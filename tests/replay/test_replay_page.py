@@ -63,6 +63,7 @@ class _Whole(HTMLParser):
 
 
 def test_nothing_comes_from_outside_and_nothing_of_an_incident_becomes_markup() -> None:
+    """The page must be safe to open and to pass on: every tag is closed, and every link is within it."""
     text = page([row(), row(incident="two", expectations_failed=("harm: 9 more",))], "2 incidents")
     whole = _Whole()
     whole.feed(text)
@@ -75,6 +76,7 @@ def test_nothing_comes_from_outside_and_nothing_of_an_incident_becomes_markup() 
 
 
 def test_an_incident_that_could_not_be_played_is_on_the_page_as_well() -> None:
+    """It has no curves to draw, but its reason must not get lost."""
     lost = row(
         **{"class": None}, levers=(), refused=(), outcome=None, ttm_s=None, human_ttm_s=None,
         harm=Harm(failed_requests=None, below_minimum_s=None), expectations_failed=("it could not be played: x",),
@@ -88,11 +90,13 @@ def test_an_incident_that_could_not_be_played_is_on_the_page_as_well() -> None:
 
 
 def test_what_was_saved_is_a_negative_number_and_harm_a_positive_one() -> None:
+    """The sign is that of the requests that failed beyond those of doing nothing."""
     assert "−1.23 k" in page([row()], "")
     assert "+50" in page([row(harm=Harm(failed_requests=50.0, below_minimum_s=0.0))], "")
 
 
 def test_bars_that_overlap_in_time_stand_in_rows_of_their_own() -> None:
+    """Five bars of one lane that all last to the end would otherwise hide each other."""
     bars = [Bar(lane="x", kind="act", starts=10.0 * n, ends=1000, text=f"number {n}") for n in range(5)]
 
     drawn = picture(Curves(), bars, 1000, "five")
@@ -102,6 +106,7 @@ def test_bars_that_overlap_in_time_stand_in_rows_of_their_own() -> None:
 
 
 def test_texts_stay_within_the_picture() -> None:
+    """A text at the end of the axis is written to the left of its bar."""
     bars = [Bar(lane="x", kind="page", starts=999, text="a long text at the very end of the axis of time")]
 
     drawn = picture(Curves(), bars, 1000, "late")
@@ -116,9 +121,11 @@ def test_texts_stay_within_the_picture() -> None:
     [(0, "0"), (40, "40 s"), (60, "1 min"), (90, "1:30"), (3600, "1 h"), (3900, "1 h 05")],
 )
 def test_times_are_written_as_people_say_them(seconds: float, words: str) -> None:
+    """Seconds, minutes, or hours, whichever reads best."""
     assert clock(seconds) == words
 
 
 @pytest.mark.parametrize(("value", "words"), [(3.14159, "3.14"), (1234.0, "1.23 k"), (5.6e6, "5.6 M"), (0.0, "0")])
 def test_amounts_are_short(value: float, words: str) -> None:
+    """Three digits at most, and a letter for thousands and millions."""
     assert amount(value) == words

@@ -31,6 +31,7 @@ async def played(stage: Stage, folder: Path, policy: Policy | None = None, **cha
 async def test_a_hung_engine_is_out_of_rotation_in_a_minute_and_back_once_it_is_well(
     stage: Stage, tmp_path: Path
 ) -> None:
+    """The whole way from alert to restored, far sooner than people, and with less harm than doing nothing."""
     row = await played(stage, tmp_path, lasts="30m", truth={"mitigated": "10:25"})
 
     assert row.expectations_failed == ()
@@ -44,6 +45,7 @@ async def test_a_hung_engine_is_out_of_rotation_in_a_minute_and_back_once_it_is_
 
 
 async def test_the_truth_never_reaches_the_engine(stage: Stage, tmp_path: Path) -> None:
+    """The file claims a crash; the engine still finds the hang that its evidence shows."""
     told = {"failure_class": "engine.crash", "group": "engine", "levers": ["restart_engine"], "words": "a crash"}
 
     row = await played(stage, tmp_path, lasts="30m", truth={**told, "mitigated": "10:25"})
@@ -54,6 +56,7 @@ async def test_the_truth_never_reaches_the_engine(stage: Stage, tmp_path: Path) 
 async def test_people_answer_after_the_files_default_time_and_what_they_say_counts(
     stage: Stage, tmp_path: Path
 ) -> None:
+    """Four minutes of waiting for the approval are part of the time to mitigate."""
     answers = {"decision": "approve", "after": "4m", "people": ["ben"]}
 
     row = await played(
@@ -68,6 +71,7 @@ async def test_people_answer_after_the_files_default_time_and_what_they_say_coun
 
 
 async def test_nobody_answers_and_the_request_expires(stage: Stage, tmp_path: Path) -> None:
+    """Silence is no approval: nothing is done, and people are paged."""
     answers = {"decision": "nobody", "people": ["ana"]}
 
     row = await played(stage, tmp_path, asks(), timeline={"answers": answers})
@@ -79,6 +83,7 @@ async def test_nobody_answers_and_the_request_expires(stage: Stage, tmp_path: Pa
 
 
 async def test_the_timelines_own_word_goes_before_the_default(stage: Stage, tmp_path: Path) -> None:
+    """A rejection in the timeline counts, whatever people of the file answer otherwise."""
     says = [{"at": "15m", "who": "eva", "says": "reject", "about": ENDPOINT}]
 
     row = await played(stage, tmp_path, asks(), timeline={"people": says})
@@ -89,6 +94,7 @@ async def test_the_timelines_own_word_goes_before_the_default(stage: Stage, tmp_
 
 
 async def test_nothing_moves_while_somebody_has_it_halted(stage: Stage, tmp_path: Path) -> None:
+    """G4 refuses until the resume, and the case then goes on by itself."""
     says = [
         {"at": "1m", "who": "ana", "says": "halt", "about": "east"},
         {"at": "12m", "who": "ana", "says": "resume", "about": "east"},
@@ -103,6 +109,7 @@ async def test_nothing_moves_while_somebody_has_it_halted(stage: Stage, tmp_path
 
 
 async def test_whoever_aborts_a_case_gets_it_taken_back(stage: Stage, tmp_path: Path) -> None:
+    """The act was done before; the case ends as aborted."""
     says = [{"at": "10m", "who": "ana", "says": "abort", "about": ENDPOINT}]
 
     row = await played(stage, tmp_path, lasts="30m", timeline={"people": says}, truth={"mitigated": "10:25"})
@@ -111,6 +118,7 @@ async def test_whoever_aborts_a_case_gets_it_taken_back(stage: Stage, tmp_path: 
 
 
 async def test_observing_touches_nothing(stage: Stage, tmp_path: Path) -> None:
+    """The baseline that only watches costs what doing nothing does, apart from noise."""
     given = incident(tmp_path, lasts="30m", truth={"mitigated": "10:25"})
 
     row = await replay_one(stage, given, Options(load_policy(None), baseline="observe"), LIBRARY)
@@ -121,6 +129,7 @@ async def test_observing_touches_nothing(stage: Stage, tmp_path: Path) -> None:
 
 
 async def test_the_script_without_gates_is_played_on_the_same_site(stage: Stage, tmp_path: Path) -> None:
+    """It helps here, and nothing refuses it: a fair comparison needs the same site and the same measure."""
     given = incident(tmp_path, lasts="30m", truth={"mitigated": "10:25"})
 
     row = await replay_one(stage, given, Options(load_policy(None), baseline="naive"), LIBRARY)
@@ -132,6 +141,7 @@ async def test_the_script_without_gates_is_played_on_the_same_site(stage: Stage,
 
 
 async def test_nothing_of_an_incident_is_left_for_the_next_one(stage: Stage, tmp_path: Path) -> None:
+    """No Guard and no case still runs, and the same target can be played again on the same stage."""
     nobody = {"answers": {"decision": "nobody"}}
     await played(stage, tmp_path, asks(), lasts="20m", timeline=nobody, truth={"mitigated": "10:19"})
 

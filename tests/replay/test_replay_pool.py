@@ -24,6 +24,7 @@ KEYS = {
 def test_rows_come_in_the_order_of_the_files_and_a_process_that_dies_takes_one_incident_with_it(
     tmp_path: Path,
 ) -> None:
+    """The longest is played first, and the one that was killed has a row that says so."""
     names = ["one", "two", "three"]
     given = [incident(tmp_path, incident=n, lasts=f"{12 + i}m", truth=SHORT["truth"]) for i, n in enumerate(names)]
     told: list[str] = []
@@ -48,6 +49,7 @@ def _interlock(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_prints_rows_writes_a_page_and_fails_when_an_expectation_does(tmp_path: Path) -> None:
+    """The exit status is for CI, the keys of a row are for programs, and the page is for people."""
     incident(tmp_path, incident="good", **SHORT)
     incident(tmp_path, incident="bad", **SHORT, expect={"outcome": ["aborted"]})
     page = tmp_path / "page.html"
@@ -64,6 +66,7 @@ def test_the_command_prints_rows_writes_a_page_and_fails_when_an_expectation_doe
 
 
 def test_a_file_that_cannot_be_read_is_one_sentence_before_anything_is_played(tmp_path: Path) -> None:
+    """It names the file and shows no traceback."""
     (tmp_path / "wrong.yaml").write_text("incident: x\n")
 
     done = _interlock("replay", str(tmp_path))

@@ -21,6 +21,7 @@ def failed(folder: Path, expect: dict[str, Any], **changed: Any) -> list[str]:
 
 
 def test_a_run_that_does_what_is_expected_fails_nothing(tmp_path: Path) -> None:
+    """The good run that the other tests of this file spoil in one place each."""
     assert failed(tmp_path, {}) == []
 
 
@@ -51,14 +52,17 @@ def test_a_run_that_does_what_is_expected_fails_nothing(tmp_path: Path) -> None:
 def test_each_expectation_that_fails_is_one_sentence(
     tmp_path: Path, expect: dict[str, Any], changed: dict[str, Any], words: str
 ) -> None:
+    """It says what was found and what was expected, and nothing else fails along with it."""
     assert failed(tmp_path, expect, **changed) == [words]
 
 
 def test_a_mitigation_in_no_time_is_within_any(tmp_path: Path) -> None:
+    """Nought seconds is a time, and must not be read as never."""
     assert failed(tmp_path, {"mitigated_within": "1m"}, mitigated_s=0.0) == []
 
 
 def test_a_lever_that_must_be_refused_must_be_refused_by_that_gate_in_those_words_and_not_done(tmp_path: Path) -> None:
+    """Another gate, reason, target, or lever is not the refusal that the file wants."""
     wanted = {"refused": [{"lever": "restart_engine", "gate": "G5", "saying": "minimum", "target": TARGET}]}
     right = Refused("restart_engine", "G5", "the minimum is 3", TARGET)
 
@@ -76,6 +80,7 @@ def test_a_lever_that_must_be_refused_must_be_refused_by_that_gate_in_those_word
 
 
 def test_a_refusal_that_need_only_happen_once_does_not_forbid_the_lever(tmp_path: Path) -> None:
+    """A gate may refuse at first and allow later, but it must have refused."""
     wanted = {"refused": [{"lever": "isolate_endpoint", "gate": "G3", "ever": True}]}
 
     assert failed(tmp_path, wanted, refused=(Refused("isolate_endpoint", "G3", "no room", TARGET),)) == []
@@ -101,11 +106,13 @@ def test_a_refusal_that_need_only_happen_once_does_not_forbid_the_lever(tmp_path
     ],
 )
 def test_harm_is_what_doing_nothing_would_not_have_cost(tmp_path: Path, harm: Harm, words: list[str]) -> None:
+    """A little is noise, more is a failed expectation, unless the file says that harm is expected."""
     assert failed(tmp_path, {}, harm=harm) == words
     assert failed(tmp_path, {"harm": True}, harm=harm) == []
 
 
 def test_the_class_of_a_synthetic_incident_is_a_label_and_no_expectation(tmp_path: Path) -> None:
+    """The classifier is measured on these by its agreement, so a wrong class fails no run."""
     synthetic = incident(tmp_path, kind="synthetic")
 
     assert list(failed_expectations(synthetic, GOOD._replace(failure_class="engine.crash"))) == []

@@ -34,6 +34,7 @@ def kinds(done: WorkflowActivationCompletion) -> list[str]:
 
 
 def test_a_timer_that_may_fire_meanwhile_is_let_fire() -> None:
+    """The test server gets stuck when a timer fires while the task that cancels it is under way."""
     due: dict[int, datetime] = {}
     without_late_cancels(starts(1, 30), NOW, due)
     late = NOW + timedelta(seconds=30) - SOON / 2
@@ -42,6 +43,7 @@ def test_a_timer_that_may_fire_meanwhile_is_let_fire() -> None:
 
 
 def test_a_timer_that_is_far_off_is_cancelled_as_the_workflow_wants() -> None:
+    """There is no race to lose, and the timer is forgotten."""
     due: dict[int, datetime] = {}
     without_late_cancels(starts(1, 900), NOW, due)
 
@@ -50,6 +52,7 @@ def test_a_timer_that_is_far_off_is_cancelled_as_the_workflow_wants() -> None:
 
 
 def test_a_task_that_failed_is_passed_on() -> None:
+    """It has no commands to look through, and its failure must stay what it was."""
     failed = WorkflowActivationCompletion()
     failed.failed.failure.message = "x"
 

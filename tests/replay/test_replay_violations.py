@@ -21,18 +21,21 @@ def made(
 
 
 def test_two_cases_that_change_one_domain_at_once_are_a_violation() -> None:
+    """A change may touch several domains; one in common is enough."""
     both = [made("a", 0, 60, "east", "west"), made("b", 30, 90, "east")]
 
     assert violations(both, POLICY) == ["two changes at once in east: reroute_traffic and reroute_traffic"]
 
 
 def test_one_after_the_other_in_two_domains_or_of_one_case_is_none() -> None:
+    """What starts when the other ends does not overlap it."""
     assert violations([made("a", 0, 60), made("b", 60, 90)], POLICY) == []
     assert violations([made("a", 0, 60, "east"), made("b", 30, 90, "west")], POLICY) == []
     assert violations([made("a", 0, 60), made("a", 30, 90)], POLICY) == []
 
 
 def test_more_nodes_in_any_hour_than_the_budget_are_a_violation() -> None:
+    """Any hour, not one of the clock; acts that do not count, and those spread over hours, stay within it."""
     most = POLICY.domain.nodes_per_hour
     nodes = [made(f"c{n}", 600.0 * n, 600.0 * n + 1, blast=Blast(nodes=(f"n{n}",))) for n in range(most + 1)]
     spread = [made(f"c{n}", 1800.0 * n, 1800.0 * n + 1, blast=Blast(nodes=(f"n{n}",))) for n in range(most + 1)]

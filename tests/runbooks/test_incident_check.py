@@ -131,6 +131,7 @@ WARNINGS: list[tuple[Edit, str, str]] = [
 
 @pytest.mark.parametrize(("edit", "field", "words"), ERRORS, ids=[e[1] + ": " + e[2][:20] for e in ERRORS])
 def test_what_cannot_be_meant_is_an_error(edit: Edit, field: str, words: str, findings: Find) -> None:
+    """Each edit spoils the skeleton once; the finding is at the field and says what is wrong."""
     told = findings(edit)
     errors = [(f, text) for kind, f, text in told if kind == "error"]
 
@@ -140,6 +141,7 @@ def test_what_cannot_be_meant_is_an_error(edit: Edit, field: str, words: str, fi
 
 @pytest.mark.parametrize(("edit", "field", "words"), WARNINGS, ids=[w[1] + ": " + w[2][:20] for w in WARNINGS])
 def test_what_may_be_meant_is_a_warning(edit: Edit, field: str, words: str, findings: Find) -> None:
+    """It is odd, but an author may want it: the finding is at the field and no error."""
     told = findings(edit)
 
     assert field in [f for kind, f, _ in told if kind == "warning"]
@@ -147,10 +149,13 @@ def test_what_may_be_meant_is_a_warning(edit: Edit, field: str, words: str, find
 
 
 def test_the_skeleton_has_nothing_that_is_wrong_or_odd(findings: Find) -> None:
+    """What authors start from must not begin with findings."""
     assert findings(lambda d: None) == []
 
 
 def test_an_alert_of_any_name_counts_by_what_it_measured(findings: Find) -> None:
+    """A site's own name for an alert is no warning while a rule knows its evidence."""
+
     def edit(data: Data) -> None:
         data["timeline"]["alerts"][0].update(alert="OursAlone", evidence={"stalled_s": 90})
 
@@ -168,10 +173,12 @@ def test_a_lever_of_another_case_than_the_main_one_may_be_refused(findings: Find
 
 
 def test_every_setting_has_an_example_of_its_length() -> None:
+    """An example with too few or too many parts would teach the mistake that it should mend."""
     assert {f: len(EXAMPLES[f].split(": ")[0].split("/")) for f in EXAMPLES} == SETTINGS
 
 
 def test_the_published_incidents_have_no_error(library: Library, policy: Policy) -> None:
+    """All of them, so that a stricter check cannot leave one behind."""
     paths = sorted((Path(__file__).parents[1] / "incidents" / "past").glob("*.yaml"))
     wrong: list[str] = []
     for path in paths:

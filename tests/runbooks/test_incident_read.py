@@ -89,6 +89,7 @@ WRONG: list[tuple[Edit, str, str]] = [
 def test_a_mistake_is_one_sentence_with_its_place_and_the_fix(
     edit: Edit, field: str, words: str, tmp_path: Path
 ) -> None:
+    """File, line, and field, then what to do; one mistake gives one line."""
     (line,) = mistakes(tmp_path, edit)
     name, number, rest = line.split(":", 2)
 
@@ -99,6 +100,7 @@ def test_a_mistake_is_one_sentence_with_its_place_and_the_fix(
 
 
 def test_the_line_is_that_of_the_field(tmp_path: Path) -> None:
+    """Even deep in a list, it is the line that an editor has to go to."""
     path = tmp_path / "mine.yaml"
     path.write_text(SKELETON.replace("nodes: 2", "nodes: two"), encoding="utf-8")
     wanted = 1 + SKELETON[: SKELETON.index("nodes: 2")].count("\n")
@@ -108,12 +110,15 @@ def test_the_line_is_that_of_the_field(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_says_what_it_is_for(tmp_path: Path) -> None:
+    """The author learns the meaning of the field without the guide."""
     found = mistakes(tmp_path, lambda d: d.pop("lasts"))
 
     assert found == ["mine.yaml:1: lasts: this field is missing; add it (How long is played, from `starts`)"]
 
 
 def test_all_mistakes_between_the_parts_are_told_at_once(tmp_path: Path) -> None:
+    """Nobody should have to mend four mistakes in four runs."""
+
     def edit(data: Data) -> None:
         data["timeline"]["faults"].append({"fault": "demand", "at": "9h", "route": "chatt", "factor": 2})
         data["timeline"]["alerts"][0]["target"] = "west"
@@ -125,6 +130,7 @@ def test_all_mistakes_between_the_parts_are_told_at_once(tmp_path: Path) -> None
 
 
 def test_a_mistake_about_a_pool_by_name_is_at_that_pool(tmp_path: Path) -> None:
+    """The finding is at the pool's own field, and it lists the names that exist."""
     (line,) = mistakes(tmp_path, put("west", "fleet", "pools", 0, "cluster"))
 
     assert "fleet.pools[0].cluster: there is no cluster 'west'; there are east" in line
@@ -141,6 +147,7 @@ def test_a_mistake_about_a_pool_by_name_is_at_that_pool(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_yaml_says_how_to_mend_it(text: str, words: str, tmp_path: Path) -> None:
+    """The parser's own words do not help; the usual causes have a sentence each."""
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
 
@@ -149,6 +156,7 @@ def test_what_is_no_yaml_says_how_to_mend_it(text: str, words: str, tmp_path: Pa
 
 
 def test_a_lever_refused_on_one_target_may_be_allowed_on_others(tmp_path: Path) -> None:
+    """It is no contradiction while the refusal names a target."""
     refusal = {"lever": "isolate_endpoint", "gate": "G2", "target": "east/service/chat-east/endpoint/chat-east-1:8000"}
 
     assert mistakes(tmp_path, put([refusal], "expect", "refused")) == []

@@ -27,11 +27,13 @@ def test_a_file_tells_what_people_knew_and_nothing_of_interlock() -> None:
 
 
 def test_working_time_that_the_file_gives_goes_before_the_clock() -> None:
+    """People do not work for all the time between detection and mitigation."""
     assert row(incident(truth={"people_minutes": 12})).people_s == 720.0
 
 
 @pytest.mark.parametrize("missing", ["detected", "mitigated"])
 def test_a_time_that_nobody_published_is_not_known(missing: str) -> None:
+    """It is no nought, and what is computed from it is not known either."""
     one = row(incident(truth={missing: None}))
 
     assert one.people_s is None
@@ -40,6 +42,7 @@ def test_a_time_that_nobody_published_is_not_known(missing: str) -> None:
 
 
 def test_a_replay_tells_what_interlock_did_and_nothing_of_what_only_the_file_knows() -> None:
+    """Without the file its labels stay unknown; they are not taken as false."""
     one = row(None, replayed())
 
     assert (one.mitigated_after_s, one.people_ttm_s, one.by) == (94.0, 1920.0, "interlock")
@@ -73,6 +76,7 @@ def test_what_people_did_and_the_replay_refused_is_missing_by_its_gate() -> None
 
 
 def test_an_alert_about_nothing_but_a_blind_detector_is_a_false_alarm() -> None:
+    """Nothing failed for users; an incident with a real fault is none."""
     blind = incident().model_dump(mode="json")
     blind["timeline"]["faults"] = [{"fault": "blind", "at": "5m", "what": "metrics", "of": "chat-east", "stale": True}]
 
@@ -82,6 +86,7 @@ def test_an_alert_about_nothing_but_a_blind_detector_is_a_false_alarm() -> None:
 
 @pytest.mark.parametrize(("approved", "by"), [(0, "alone"), (1, "approved")])
 def test_a_replay_that_tells_of_people_tells_whether_it_needed_them(approved: int, by: str) -> None:
+    """One approval makes the mitigation one that people approved."""
     people = {"asked": approved, "approved": approved, "rejected": 0, "expired": 0, "waited_s": 300.0 * approved}
 
     assert row(incident(), replayed(detail={"people": people, "bars": []})).by == by

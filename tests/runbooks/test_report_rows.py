@@ -74,6 +74,7 @@ def test_how_long_people_worked_is_unknown_where_nobody_saw_the_end(scenario: st
 
 
 def test_nobody_was_needed_is_a_zero_and_known() -> None:
+    """An unknown would drop the best cases from the table of people's time."""
     assert real("engine-hang-restored").people_s == 0.0
 
 
@@ -96,6 +97,7 @@ def test_each_refusal_is_there_once_with_its_gate(scenario: str, gates: set[str]
 
 
 def test_what_the_gates_refused_is_missing_because_of_them() -> None:
+    """The report must tell a lever that was refused from one that does not exist."""
     (one,) = real("attempts-used-up").missing
 
     assert (one.lever, one.why, one.gates) == ("isolate_endpoint", "refused", ("G10",))
@@ -141,6 +143,7 @@ def test_what_people_mended_after_they_were_told_is_their_time() -> None:
 
 
 def test_an_act_that_people_approved_and_that_was_taken_back_did_not_help() -> None:
+    """It was done, so it counts, but the mitigation is people's."""
     record = tales.approved(1, dice(), tales.FIRST, "engine.timeout", tales.SERVICE, better=False)
     row = row_of_case(record, [], GROUPS)
 

@@ -18,6 +18,7 @@ from tests.worker.report_cases import FIRST
 
 
 def test_a_share_is_of_what_is_known_and_says_what_is_not() -> None:
+    """Unknowns are never in the whole, and a per cent is given only where the whole is large enough."""
     part = part_of([True, False, None, True])
 
     assert (part.part, part.whole, part.unknown) == (2, 3, 1)
@@ -37,6 +38,7 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
 
 @given(st.lists(st.one_of(st.none(), st.floats(min_value=0, max_value=1e6))))
 def test_quantiles_are_in_order_and_between_the_values(values: list[float | None]) -> None:
+    """For any values; those that are not known are counted apart."""
     found, known = spread_of(values), [v for v in values if v is not None]
 
     assert (found.count, found.unknown) == (len(known), len(values) - len(known))
@@ -58,6 +60,7 @@ def test_quantiles_of_a_known_sample() -> None:
 
 
 def test_an_empty_report_knows_nothing_and_says_so() -> None:
+    """It has every group and no invented noughts."""
     one = report([])
 
     assert (one.incidents, one.first, one.automatic.whole) == (0, None, 0)
@@ -85,6 +88,7 @@ def test_the_papers_share_of_a_class_is_of_its_group() -> None:
 
 
 def test_peoples_label_counts_before_interlocks_class_and_only_pairs_agree_or_not() -> None:
+    """An incident without one of its two labels is neither agreement nor disagreement."""
     rows = [row("1", truth="engine.timeout"), row("2", truth="engine.hang", second="engine.crash"), row("3"),
             row("4", truth="engine.hang", found_class=None)]  # fmt: skip
 
@@ -142,6 +146,8 @@ def test_minutes_of_one_file_are_not_counted_twice() -> None:
 
 
 def test_gates_are_in_order_and_each_incident_counts_once() -> None:
+    """G2 is before G10, and a gate that refused is told from one that only said later."""
+
     def no(gate: str, later: bool | None = False) -> dict[str, Any]:
         return {"lever": "shed_load", "gate": gate, "why": f"by {gate}", "later": later}
 
@@ -181,6 +187,7 @@ def test_a_lever_that_was_taken_back_has_no_part_in_the_time_to_mitigate() -> No
 
 
 def test_a_false_alarm_on_which_a_lever_was_done_is_named() -> None:
+    """These are the ones to look at; an alarm of which it is not known is not counted."""
     rows = [row("1", false_alarm=True), row("2", false_alarm=True, done=[{"lever": "shed_load"}]), row("3")]
 
     assert report(rows).acted_on_false == ("2",)

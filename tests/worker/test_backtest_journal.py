@@ -77,6 +77,7 @@ def _class(record: CaseRecord) -> str:
 
 
 def test_a_class_that_acts_by_itself_saves_the_wait_and_says_what_did_not_help() -> None:
+    """What is saved is the wait on record; an act that was taken back is a risk that is told with it."""
     good, bad = crash(), crash(helped=False)
     (saved,), (risky,) = (
         differing(good, b=mode("engine.timeout", "auto")),
@@ -93,6 +94,7 @@ def test_a_class_that_acts_by_itself_saves_the_wait_and_says_what_did_not_help()
 
 
 def test_what_a_person_rejected_saves_nobodys_time_by_being_done() -> None:
+    """Somebody had a reason to say no, which the other policy would pass over."""
     record = tales.rejected(1, dice(), tales.FIRST, "engine.timeout", tales.SERVICE)
     (one,) = differing(record, b=mode("engine.timeout", "auto"))
 
@@ -100,6 +102,7 @@ def test_what_a_person_rejected_saves_nobodys_time_by_being_done() -> None:
 
 
 def test_what_nobody_answered_saves_all_that_came_after() -> None:
+    """The request expired, and people took more than half an hour by hand."""
     record = tales.expired(1, dice(), tales.FIRST, "engine.timeout", tales.SERVICE)
     (one,) = differing(record, b=mode("engine.timeout", "auto"))
 
@@ -124,6 +127,7 @@ def test_a_class_that_asks_costs_the_wait_that_is_usual_for_it_and_says_that_it_
 
 
 def test_a_class_that_only_observed_would_have_been_as_much_earlier_as_people_took() -> None:
+    """It needs somebody to have told when people did it; otherwise nothing is claimed."""
     record = tales.observed(1, dice(), tales.FIRST)
     did = Did(case=record.case, lever="increase_capacity", who="ana", at=record.opened_at + timedelta(minutes=12))
     (one,) = differing(record, b=mode("demand.surge", "auto"), told=[did])
@@ -143,6 +147,7 @@ def test_a_class_that_only_observed_would_have_been_as_much_earlier_as_people_to
     ],
 )
 def test_an_approval_is_counted_by_the_other_policys_rules(change: dict[str, Any], answer: str, risk: str) -> None:
+    """One on record may be too few, too late, or of somebody who may not approve."""
     (one,) = differing(crash(), b=mode("engine.timeout", "ask", **change))
 
     assert (one.a.answer, one.b.answer, one.risks) == ("approved", answer, (risk,))
@@ -158,6 +163,7 @@ def test_an_approval_is_counted_by_the_other_policys_rules(change: dict[str, Any
     ],
 )
 def test_a_tighter_limit_refuses_what_helped(rule: Policy, gate: str) -> None:
+    """The gate that would have refused is named, and so is what it would have cost."""
     (one,) = differing(tales.alone(1, dice(), tales.FIRST), b=rule)
 
     assert (one.a.does, one.b.does, one.b.gates) == ("acts", "refused", (gate,))
@@ -176,6 +182,7 @@ def test_attempts_are_counted_over_all_cases_of_the_journal() -> None:
 
 
 def test_a_freeze_of_the_other_policy_stops_changes_and_no_mitigation() -> None:
+    """Weeks of mitigations within the freeze are decided alike."""
     freeze = Freeze(
         name="launch", starts=tales.FIRST - timedelta(days=1), ends=tales.FIRST + timedelta(days=90), reason="new"
     )
@@ -239,6 +246,7 @@ def journal(tmp_path: Path) -> str:
 
 
 def test_the_command_prints_settings_decisions_and_cases_in_eighty_columns(journal: str, tmp_path: Path) -> None:
+    """It is read in a terminal, and says first how many cases differ."""
     a, b = written(tmp_path, "a", POLICY), written(tmp_path, "b", mode("engine.timeout", "auto"))
     status, out, err = run("--policy", a, "--policy", b, "--journal", journal)
     lines = out.splitlines()
@@ -251,6 +259,7 @@ def test_the_command_prints_settings_decisions_and_cases_in_eighty_columns(journ
 
 
 def test_the_command_gives_all_of_it_as_json(journal: str, tmp_path: Path) -> None:
+    """The same counts as in the text, and decisions that read back as the model."""
     a, b = written(tmp_path, "a", POLICY), written(tmp_path, "b", mode("engine.timeout", "auto"))
     status, out, _ = run("--policy", a, "--policy", b, "--journal", journal, "--json")
     found = json.loads(out)
@@ -283,6 +292,7 @@ def test_the_command_gives_all_of_it_as_json(journal: str, tmp_path: Path) -> No
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(tmp_path: Path, words: list[str], says: str) -> None:
+    """Nothing is printed as a result, and the sentence says what to give instead."""
     bad = tmp_path / "bad.yaml"
     bad.write_text("{name: bad, default: {mode: sometimes}}\n")
     names = {"a": written(tmp_path, "a", POLICY), "bad": str(bad)}

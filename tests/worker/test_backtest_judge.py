@@ -172,6 +172,7 @@ def test_books_that_do_not_say_what_the_judge_said_are_not_believed() -> None:
 
 
 def test_a_share_of_a_pool_whose_size_is_not_known_is_not_judged() -> None:
+    """G2 is unsure without the fleet and denies with it: a guess must not look like a verdict."""
     a = Policy(name="a", default=ClassPolicy(mode="auto"), levers={"isolate_endpoint": LeverPolicy(max_share_down=0.5)})
     b = a.model_copy(update={"levers": {"isolate_endpoint": LeverPolicy(max_share_down=0.1)}})
     step, world = step_of("engine.hang", TargetKind.ENDPOINT, a)

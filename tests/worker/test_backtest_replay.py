@@ -38,6 +38,7 @@ def row(**changes: Any) -> Row:
 
 
 def test_a_wait_for_people_is_told_with_what_it_cost() -> None:
+    """Minutes, requests, and approvals: the price of asking, each with its sign."""
     people = {"asked": 1.0, "approved": 1.0, "rejected": 0.0, "expired": 0.0, "waited_s": 300.0}
     asked = row(mode="ask", ttm_s=360.0, harm=Harm(failed_requests=-100.0, below_minimum_s=0.0),
                 detail={"people": people, "nothing_failed": 300.0})  # fmt: skip
@@ -53,6 +54,7 @@ def test_a_wait_for_people_is_told_with_what_it_cost() -> None:
 
 
 def test_a_refusal_in_one_of_them_is_told_with_its_reason() -> None:
+    """The gate's own words say why the lever is gone under B."""
     refused = row(levers=(), outcome="paged", ttm_s=None,
                   refused=({"lever": "isolate_endpoint", "gate": "G2", "why": "0 acts in the last hour; the limit is 0"},))  # fmt: skip
     (one,) = compared([row()], [refused], A, b_of(quorum=2)).differ
@@ -65,12 +67,14 @@ def test_a_refusal_in_one_of_them_is_told_with_its_reason() -> None:
 
 
 def test_two_runs_that_differ_by_less_than_two_looks_of_a_detector_are_alike() -> None:
+    """Such a difference is chance, and would bury the real ones."""
     near = row(ttm_s=75.0, harm=Harm(failed_requests=-190.0, below_minimum_s=0.0))
 
     assert compared([row()], [near], A, b_of(quorum=2)).differ == ()
 
 
 def test_what_could_not_be_played_is_no_difference() -> None:
+    """It is counted as lost with its reason, and not as alike either."""
     lost = row(harm=Harm(failed_requests=None, below_minimum_s=None), expectations_failed=("no end within 180 s",))
     found = compared([row()], [lost], A, b_of(quorum=2))
 

@@ -61,6 +61,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def test_what_new_prints_passes_the_check(run: Run, tmp_path: Path) -> None:
+    """Even the strict one: an author starts from a file without findings."""
     path = tmp_path / "new.yaml"
     made = run("incident", "new", "--out", path)
     checked = run("incident", "check", path, "--strict")
@@ -70,6 +71,7 @@ def test_what_new_prints_passes_the_check(run: Run, tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_over_what_is_there(run: Run, mine: Path) -> None:
+    """An author's work must not be lost to a second call."""
     done = run("incident", "new", "--out", mine)
 
     assert (done.status, done.out) == (1, "")
@@ -77,6 +79,7 @@ def test_nothing_is_written_over_what_is_there(run: Run, mine: Path) -> None:
 
 
 def test_every_mistake_is_a_line_and_the_exit_status_is_1(run: Run, mine: Path) -> None:
+    """The count goes to stdout and the lines to stderr, each with the file and its line."""
     mine.write_text(SKELETON.replace("fault: hang", "fault: hung").replace("kind: past", "kind: passed"), "utf-8")
     done = run("incident", "check", mine)
 
@@ -86,6 +89,7 @@ def test_every_mistake_is_a_line_and_the_exit_status_is_1(run: Run, mine: Path) 
 
 
 def test_a_warning_alone_is_no_failure_unless_it_is_asked_for(run: Run, mine: Path) -> None:
+    """Only --strict fails on it; --quiet counts it without its text."""
     known = "evidence: {generations_failed: 4, generations_ok: 0, siblings_ok: 5, tokens_rising: false}"
     mine.write_text(SKELETON.replace("alert: EngineHang", "alert: EngineStuck").replace(known, "evidence: {}"), "utf-8")
 
@@ -96,6 +100,7 @@ def test_a_warning_alone_is_no_failure_unless_it_is_asked_for(run: Run, mine: Pa
 
 
 def test_explain_says_what_the_rules_make_of_each_target_and_why_of_none(run: Run, mine: Path) -> None:
+    """An author sees which rule decides, or what the evidence lacks for it."""
     known = run("incident", "check", mine, "--explain").out
     mine.write_text(SKELETON.replace("generations_failed: 4, ", ""), "utf-8")
     unknown = run("incident", "check", mine, "--explain").out
@@ -108,6 +113,7 @@ def test_explain_says_what_the_rules_make_of_each_target_and_why_of_none(run: Ru
 
 
 def test_two_incidents_of_one_name_are_told(run: Run, mine: Path, tmp_path: Path) -> None:
+    """Results are joined by name, so that two would be taken for one."""
     (tmp_path / "other.yaml").write_text(SKELETON, "utf-8")
     done = run("incident", "check", tmp_path)
 
@@ -116,6 +122,7 @@ def test_two_incidents_of_one_name_are_told(run: Run, mine: Path, tmp_path: Path
 
 
 def test_what_is_not_there_is_said_so(run: Run, tmp_path: Path) -> None:
+    """A missing file and an empty folder must not read as all well."""
     (tmp_path / "empty").mkdir()
 
     assert (
@@ -125,12 +132,14 @@ def test_what_is_not_there_is_said_so(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_set_of_synthetic_incidents_is_passed_over(run: Run, mine: Path, tmp_path: Path) -> None:
+    """It has another form, and its incidents are checked where they are made."""
     (tmp_path / "set.yaml").write_text("generate: {seed: 1}\n", "utf-8")
 
     assert run("incident", "check", tmp_path).out.startswith("1 file(s), 0 error(s)")
 
 
 def test_a_file_that_is_no_yaml_is_one_sentence(run: Run, mine: Path) -> None:
+    """The sentence says how to mend it, and the exit status is that of a mistake."""
     mine.write_text("title: one: two\n", "utf-8")
     done = run("incident", "check", mine)
 
@@ -139,6 +148,7 @@ def test_a_file_that_is_no_yaml_is_one_sentence(run: Run, mine: Path) -> None:
 
 
 def test_the_published_incidents_pass(run: Run) -> None:
+    """The command an author uses, on the whole folder."""
     done = run("incident", "check", PAST, "--quiet")
 
     assert (done.status, done.err) == (0, "")
@@ -146,6 +156,7 @@ def test_the_published_incidents_pass(run: Run) -> None:
 
 
 def test_schema_and_fields_print_what_the_guide_has(run: Run) -> None:
+    """Whoever has only the command reads the same as in the guide."""
     guide = (PAST.parents[2] / "docs" / "incident-files.md").read_text(encoding="utf-8")
 
     assert run("incident", "schema").out == as_text()
@@ -153,6 +164,7 @@ def test_schema_and_fields_print_what_the_guide_has(run: Run) -> None:
 
 
 def test_generate_writes_files_that_pass(run: Run, tmp_path: Path) -> None:
+    """The generator and the check must agree on what a file may say."""
     made = run("incident", "generate", "--seed", "7", "--count", "3", "--out", tmp_path / "made")
 
     assert made.out == f"3 incident(s) in {tmp_path / 'made'}\n"
@@ -181,6 +193,7 @@ def case(tmp_path: Path) -> str:
 
 
 def test_a_closed_case_is_exported_and_passes_the_check(run: Run, case: str, fleet_file: Path, tmp_path: Path) -> None:
+    """Even the strict one, so that it can be replayed as it is."""
     path = tmp_path / "out" / "case.yaml"
     path.parent.mkdir()
     done = run("cases", "export", case, "--fleet", fleet_file, "--out", path)
@@ -191,12 +204,14 @@ def test_a_closed_case_is_exported_and_passes_the_check(run: Run, case: str, fle
 
 
 def test_without_out_it_is_printed(run: Run, case: str, fleet_file: Path) -> None:
+    """Only the YAML is on stdout, so that it can be piped."""
     done = run("cases", "export", case, "--fleet", fleet_file)
 
     assert yaml.safe_load(done.out)["kind"] == "case"
 
 
 def test_what_cannot_be_exported_is_one_sentence(run: Run, case: str, fleet_file: Path, tmp_path: Path) -> None:
+    """No such case, no fleet file, the wrong one, or a broken one."""
     other = FLEET.model_dump(mode="json")
     (tmp_path / "other.yaml").write_text(json.dumps({**other, "pools": other["pools"][:0], "routes": [], "nodes": []}))
     wrong = tmp_path / "wrong.yaml"
@@ -212,6 +227,7 @@ def test_what_cannot_be_exported_is_one_sentence(run: Run, case: str, fleet_file
 
 
 def test_an_export_is_not_written_over_a_file(run: Run, case: str, fleet_file: Path, mine: Path) -> None:
+    """As with a new file: what is there stays as it was."""
     done = run("cases", "export", case, "--fleet", fleet_file, "--out", mine)
 
     assert (done.status, mine.read_text(encoding="utf-8")) == (1, SKELETON)

@@ -63,6 +63,7 @@ def read_back(incident: Incident, folder: Path) -> Incident:
 
 
 def test_a_restored_case_becomes_a_file_that_passes_the_check_and_reads_back_as_it_was(tmp_path: Path) -> None:
+    """It keeps the class and the lever that helped, and nothing is lost in the YAML."""
     made = exported(closed(target(3)), FLEET)
 
     assert read_back(made, tmp_path) == made
@@ -71,6 +72,7 @@ def test_a_restored_case_becomes_a_file_that_passes_the_check_and_reads_back_as_
 
 
 def test_the_sick_replica_becomes_the_first_since_a_fault_takes_the_first() -> None:
+    """The alert and the fault must be about the same replica in the file."""
     about = target(3)
     made = exported(closed(about), FLEET)
 
@@ -79,6 +81,7 @@ def test_the_sick_replica_becomes_the_first_since_a_fault_takes_the_first() -> N
 
 
 def test_times_are_those_of_the_case() -> None:
+    """The fault begins a minute before the case, and both end when the case was proven better."""
     made = exported(closed(target(3)), FLEET)
     alert, fault = made.timeline.alerts[0], made.timeline.faults[0]
 
@@ -106,6 +109,7 @@ def test_an_alert_of_which_only_its_end_is_kept_fires_when_the_case_heard_it() -
 
 
 def test_names_of_people_stay_out_and_what_they_decided_does_not() -> None:
+    """A file may be shared; a name becomes a number."""
     made = exported(closed(target(3)), FLEET)
 
     assert "jane" not in as_yaml(made)
@@ -114,12 +118,14 @@ def test_names_of_people_stay_out_and_what_they_decided_does_not() -> None:
 
 
 def test_a_case_that_nobody_answered_has_nobody_answer() -> None:
+    """Otherwise a replay would approve what was never approved."""
     assert exported(closed(target(3), decisions=[]), FLEET).timeline.answers.decision == "nobody"
 
 
 @pytest.mark.parametrize("about", [t for n in (0, 7) for t in (target(n),)] + [Target(cluster=target(0).cluster)])
 @pytest.mark.parametrize("failure_class", CLASSES)
 def test_every_class_exports_to_a_file_without_a_mistake(failure_class: str, about: Target, tmp_path: Path) -> None:
+    """About a replica, a service, or a whole cluster; what the case does not tell is marked as a guess."""
     made = exported(closed(about, failure_class, outcome="paged", steps=[]), FLEET)
 
     assert [f.text for f in check_incident(read_back(made, tmp_path), LIBRARY, POLICY) if f.severity == "error"] == []
@@ -136,11 +142,13 @@ def test_every_class_exports_to_a_file_without_a_mistake(failure_class: str, abo
     ],
 )
 def test_what_cannot_be_played_is_refused_with_the_reason(edit: Edit, why: str) -> None:
+    """No detection, no class, no outcome, or a target that the fleet does not have."""
     with pytest.raises(NotExportable, match=why):
         exported(edit(closed(target(3))), FLEET)
 
 
 def test_the_file_is_plain_yaml_that_leaves_defaults_out() -> None:
+    """People are to read and edit it."""
     data = yaml.safe_load(as_yaml(exported(closed(target(3)), FLEET)))
 
     assert "seed" not in data

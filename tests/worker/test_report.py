@@ -83,6 +83,7 @@ def said(*words: str) -> dict[str, Any]:
 
 
 def test_a_journal_gives_every_table_in_eighty_columns(journal: str) -> None:
+    """It is read in a terminal; the first line says what and when."""
     done = run("--journal", journal)
     lines = done.stdout.splitlines()
 
@@ -103,6 +104,7 @@ def test_a_journal_gives_every_table_in_eighty_columns(journal: str) -> None:
 
 
 def test_what_is_left_out_is_counted_with_its_reason(journal: str) -> None:
+    """A share of the incidents means little if some vanish unheard."""
     assert said("--journal", journal)["left_out"] == {
         "no incident of its own: refused input": 1,
         "record of another version": 1,
@@ -110,12 +112,14 @@ def test_what_is_left_out_is_counted_with_its_reason(journal: str) -> None:
 
 
 def test_the_journal_of_the_settings_is_read_when_none_is_named(journal: str) -> None:
+    """On the machine of the worker no option is needed."""
     done = run("--json", INTERLOCK_JOURNAL_URL=journal)
 
     assert json.loads(done.stdout)["report"]["incidents"] == 69
 
 
 def test_since_leaves_out_what_is_older(journal: str) -> None:
+    """What is left out is counted, so that both numbers add up to the whole."""
     found = said("--journal", journal, "--since", "2026-10-20")
 
     assert 0 < found["report"]["incidents"] < 69
@@ -135,6 +139,7 @@ def test_counts_add_up_over_every_way_of_counting(journal: str) -> None:
 
 
 def test_files_and_their_replay_are_put_together_by_name(files: Path) -> None:
+    """Labels come from the files and what was found from the replay; each alone would have no kappa."""
     found = said(str(files / "incidents"), str(files / "replay.json"))
     one = found["report"]
 
@@ -211,6 +216,7 @@ def test_without_matplotlib_the_page_says_what_to_install(files: Path) -> None:
 
 
 def test_the_page_is_one_file_with_every_plot_and_loads_nothing(journal: str, tmp_path: Path) -> None:
+    """It can be mailed and opened anywhere: each link is to an id within it, and ids are unique."""
     done = run("--journal", journal, "--html", str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
     ids = re.findall(r'\bid="([^"]+)"', page)
