@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -18,6 +18,7 @@ from runbooks.fleet import Fleet, Pool
 from runbooks.library import Library
 from runbooks.plan import IndicatorQuery, Sample
 from runbooks.taxonomy_evidence import Measured
+from runbooks.templates import RenderError
 
 T = TypeVar("T")
 Readings = dict[str, Known[Measured] | Unknown]
@@ -77,7 +78,7 @@ class PoolReader:
         names = shares.pools if shares is not None else (pool.name,)
         declared, samples, asked, loads, rates = await asyncio.gather(
             self._known(self._traffic.read(pool.cluster)),
-            self._each(dict(self._queries(target, pool))),
+            self._samples(target, pool),
             self._generations(addresses),
             self._loads(addresses),
             self._each({name: _scrape("requests_per_second", name) for name in names}),
@@ -109,15 +110,27 @@ class PoolReader:
     def _known(self, reading: Awaitable[T]) -> Awaitable[Known[T] | Unknown]:
         return known(reading, MOST_S, self._clock)
 
-    def _queries(self, target: Target, pool: Pool) -> Iterable[tuple[str, IndicatorQuery]]:
-        dialect, context = self._library.dialects[pool.dialect], {"pool": pool.name, "cluster": pool.cluster}
-        for name, indicator in TOLD_BY.items():
-            if name == "canary_pass" and target.endpoint is not None:
-                yield name, dialect.query("canary_pass", {**context, "endpoint": target.endpoint}, ("look",))
-                continue
-            query = dialect.query(indicator, context, ("look",))
-            own = target.endpoint is not None and name in OF_ENGINE
-            yield name, query.model_copy(update={"scope": target.endpoint}) if own else query
+    async def _samples(self, target: Target, pool: Pool) -> Readings:
+        """All of TOLD_BY. An indicator that a site's own catalogue lacks is Unknown like any other that cannot be had."""
+        queries: dict[str, IndicatorQuery] = {}
+        lacking: Readings = {}
+        for name in TOLD_BY:
+            try:
+                queries[name] = self._query(name, target, pool)
+            except RenderError as error:
+                lacking[name] = Unknown(why=error.why)
+        return lacking | await self._each(queries)
+
+    def _query(self, name: str, target: Target, pool: Pool) -> IndicatorQuery:
+        dialect, context = self._library.dialects.get(pool.dialect), {"pool": pool.name, "cluster": pool.cluster}
+        if dialect is None:
+            raise RenderError(("look",), f"there are no indicators for the dialect {pool.dialect}")
+        if target.endpoint is None:
+            return dialect.query(TOLD_BY[name], context, ("look",))
+        if name == "canary_pass":
+            return dialect.query("canary_pass", {**context, "endpoint": target.endpoint}, ("look",))
+        query = dialect.query(TOLD_BY[name], context, ("look",))
+        return query.model_copy(update={"scope": target.endpoint}) if name in OF_ENGINE else query
 
     async def _each(self, queries: Mapping[str, IndicatorQuery]) -> Readings:
         """Each by itself, so that a slow one costs no other."""

@@ -181,6 +181,25 @@ async def test_a_look_ends_although_nothing_answers() -> None:
     assert isinstance(found.readings["cluster_unreachable"], Unknown)
 
 
+async def test_a_catalogue_of_before_looks_with_what_it_has() -> None:
+    """A site's own folder may lack the indicators of a later version: that is no reason to see nothing."""
+    old = {
+        name: dialect.model_copy(
+            update={"indicators": {k: v for k, v in dialect.indicators.items() if k != "pool_timeout_share"}}
+        )
+        for name, dialect in LIBRARY.dialects.items()
+    }
+    site = Site(fault("hang", pool="chat-east", replicas=1))
+    p = site.ports
+    for dialects, missing in ((old, "timeout_share"), ({}, "error_rate")):
+        library = LIBRARY.model_copy(update={"dialects": dialects})
+        looking = LookingActivities(p.traffic, p.metrics, p.watched, p.fleet, library, p.cluster, site.time)
+        found = await looking.look(LookRequest(target=EAST, now=site.time.now))
+
+        assert missing in found.unread
+        assert found.evidence["endpoints_hung"] == 1.0
+
+
 async def test_a_look_writes_nothing() -> None:
     """Neither at the edge nor in a cluster."""
     site = Site(fault("hang", pool="chat-east", replicas=1))

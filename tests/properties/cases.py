@@ -27,6 +27,7 @@ from activities.attest import AttestActivities
 from activities.casebook import CasebookActivities
 from activities.facts import Gatherer
 from activities.guard_client import GuardClient
+from activities.looking import LookingActivities
 from activities.reaper import ReaperActivities
 from activities.sampling import SamplingActivities
 from activities.triage import TriageActivities
@@ -148,6 +149,7 @@ class Site:
         acts = TrafficActivities(world, self.journal, guard, clock)
         sampling = SamplingActivities(world, world, world, gatherer, None, clock)
         triage = TriageActivities(self.library, self.policy, fleet)
+        looking = LookingActivities(world, world, world, fleet, self.library, None, clock)
         book = CasebookActivities(self.notify, self.journal, client, self.queue)
         attest = AttestActivities(client, self.policy.groups, labs.CLAIM_KEY, clock, approvers=("sre-oncall",))
         reaper = ReaperActivities(client, self.journal, self.notify, self.domains)
@@ -155,7 +157,7 @@ class Site:
             client,
             task_queue=self.queue,
             activities=[
-                triage.diagnose, safety.check, acts.apply, acts.read_back, sampling.verify, sampling.watch,
+                triage.diagnose, looking.look, safety.check, acts.apply, acts.read_back, sampling.verify, sampling.watch,
                 sampling.rejoin, book.tell, book.close, book.forward, book.hand_over, attest.attest, attest.check_claim,
                 attest.judge_orders, attest.check_order, reaper.recover, reaper.remember, reaper.describe, reaper.reap,
                 TurnActivities().in_order,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
+from activities.adapters.watched import WatchedProber
 from runbooks.detection import Detection, Target
 from tests import lab as labs
 
@@ -91,3 +94,26 @@ async def test_one_more_alert_makes_a_case_look_again(lab: labs.Lab) -> None:
 
 
 LINGERS = labs.policy().timing.model_copy(update={"linger_s": 60})
+
+
+async def test_a_case_goes_on_by_its_detectors_words_where_the_look_fails(
+    lab: labs.Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an adapter does that it never should: the case is no worse off than without a look."""
+
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(WatchedProber, "generate", broken)
+    async with labs.running_worker(lab.parts()):
+        alert = _alert("SomethingIsWrong", lab.pool("chat-a"), kv_used=0.97)
+        handle = await lab.start(alert)
+
+        async def classified() -> Any:
+            return (await lab.status(handle))["record"]["classification"]
+
+        found = await labs.until(classified, "it is classified all the same")
+        assert found["failure_class"] == "engine.exhaustion"
+        assert _lines(await lab.status(handle), "could not look") == ["a fault of ours"]
+        await lab.resolve(alert)
+        await handle.result()
