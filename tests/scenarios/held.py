@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from activities.adapters.sql import SqlJournal
+from activities.errors import Retryable
 from runbooks.change import Change, Permit, Receipt
 
 
@@ -12,12 +13,14 @@ class HeldJournal(SqlJournal):
     """The shipped journal. `arm` says which call of which case waits next; without it nothing does.
 
     left: facts are read and judged, the Guard has not been asked. intend: the permit is there, nothing is written.
-    receive: it is written, and nobody knows yet.
+    receive: it is written, and nobody knows yet. remembered: a Guard (by its domain) reads what it must not have forgotten.
     """
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._call = self._who = ""
+        self.away = 0
+        """So often what a case left cannot be read."""
         self.reached = asyncio.Event()
         self.go = asyncio.Event()
 
@@ -28,9 +31,17 @@ class HeldJournal(SqlJournal):
 
     async def unsettled(self, workflow_id: str) -> list[Receipt]:
         """See Journal."""
+        if self.away:
+            self.away -= 1
+            raise Retryable("the journal is away")
         found = await super().unsettled(workflow_id)
         await self._hold("left", workflow_id)
         return found
+
+    async def remembered(self, domain: str) -> tuple[int, str] | None:
+        """See Journal. Held however often it is tried."""
+        await self._hold("remembered", domain, each=True)
+        return await super().remembered(domain)
 
     async def intend(self, permit: Permit, change: Change, receipt: Receipt) -> bool:
         """See Journal."""
@@ -43,9 +54,9 @@ class HeldJournal(SqlJournal):
         await self._hold("receive", receipt.case_workflow_id)
         await super().receive(receipt)
 
-    async def _hold(self, call: str, who: str) -> None:
+    async def _hold(self, call: str, who: str, each: bool = False) -> None:
         if (call, who) != (self._call, self._who):
             return
-        self._call = ""
+        self._call = call if each else ""
         self.reached.set()
         await self.go.wait()

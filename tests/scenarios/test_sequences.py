@@ -385,6 +385,51 @@ async def test_a_worker_away_for_20_minutes_that_had_acted_finds_its_own_act_and
             assert after["cluster.chat-a.update_success"] - before["cluster.chat-a.update_success"] == 1
 
 
+@pytest.mark.timeout(240)
+async def test_a_guard_that_answers_no_question_for_half_a_minute_ends_no_case_and_its_history_replays(
+    lab: labs.Lab,
+) -> None:
+    """The Guard waits for its journal: it can be looked at, and grants nothing. The check fails, the case asks on; and what
+    another worker makes of its history is the same."""
+    engine = lab.engines["a0"]
+    journal = HeldJournal(lab.journal_url)
+    journal.arm("remembered", labs.CLUSTER)
+    rules = patient(hold_limit_s=120)
+    async with ended(lab) as cases:
+        async with labs.running_worker(replace(lab.parts(rules), journal=journal)):
+            await start_guard(lab, look_every_s=60)
+            await labs.until(_set(journal.reached), "the Guard reads its journal")
+            await measured(lab)
+            await hang(lab, engine)
+            handle = await lab.start(lab.hang(engine))
+            cases.append(handle)
+
+            async def failed() -> Any:
+                return said(await lab.status(handle), "check failed")
+
+            await labs.until(failed, "the check has failed", 90)
+            assert engine.address in await lab.rotation("chat-a")
+        async with labs.running_worker(lab.parts(rules)):
+            status = await lab.in_state(handle, "mitigated", 60)
+            assert said(status, "check failed")
+            assert engine.address not in await lab.rotation("chat-a")
+
+
+async def test_a_check_that_fails_five_times_ends_no_case(lab: labs.Lab) -> None:
+    """The journal is away for a moment, and no gate could be asked: the case holds, asks again, and goes on."""
+    engine = lab.engines["a0"]
+    journal = HeldJournal(lab.journal_url)
+    journal.away = 5
+    async with labs.running_worker(replace(lab.parts(patient()), journal=journal)), ended(lab) as cases:
+        await start_guard(lab, look_every_s=60)
+        await measured(lab)
+        await hang(lab, engine)
+        handle = await lab.start(lab.hang(engine))
+        cases.append(handle)
+        status = await lab.in_state(handle, "mitigated", 40)
+        assert "the journal is away" in said(status, "check failed")[0]["text"]
+
+
 # --- Prometheus ----------------------------------------------------------------------------------------------------
 
 
