@@ -20,18 +20,10 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
-from activities.acts import TrafficActivities
 from activities.adapters.sql import SqlJournal
 from activities.adapters.webhook import LogNotify
-from activities.attest import AttestActivities
-from activities.casebook import CasebookActivities
 from activities.facts import Gatherer
 from activities.guard_client import GuardClient
-from activities.looking import LookingActivities
-from activities.reaper import ReaperActivities
-from activities.sampling import SamplingActivities
-from activities.triage import TriageActivities
-from activities.turns import TurnActivities
 from runbooks.claims import sign
 from runbooks.detection import Detection, Target, guard_id, summary_of
 from runbooks.facts import GuardView
@@ -45,6 +37,7 @@ from tests.properties.hands import claim_of
 from tests.properties.stage import Stage
 from tests.properties.world import Grants, WatchedGuards, WatchedSafety, World, Write, fleet_of, now
 from tests.unbounded import UNBOUNDED
+from worker.wiring import Ports, activities_over
 
 CLASSES = ("engine.hang", "engine.crash", "engine.exhaustion")
 ALERTS = {"hang": "EngineHang", "lost": "PoolEnginesLost", "full": "EngineExhausted"}
@@ -146,23 +139,12 @@ class Site:
         gatherer = Gatherer(world, world, clock, fleet=fleet)
         safety = WatchedSafety(world, gatherer, guard, self.policy, fleet, self.journal, None, clock)
         safety.grants = self.grants
-        acts = TrafficActivities(world, self.journal, guard, clock)
-        sampling = SamplingActivities(world, world, world, gatherer, None, clock)
-        triage = TriageActivities(self.library, self.policy, fleet)
-        looking = LookingActivities(world, world, world, fleet, self.library, None, clock)
-        book = CasebookActivities(self.notify, self.journal, client, self.queue)
-        attest = AttestActivities(client, self.policy.groups, labs.CLAIM_KEY, clock, approvers=("sre-oncall",))
-        reaper = ReaperActivities(client, self.journal, self.notify, self.domains)
-        return Worker(
-            client,
-            task_queue=self.queue,
-            activities=[
-                triage.diagnose, looking.look, safety.check, acts.apply, acts.read_back, sampling.verify, sampling.watch,
-                sampling.rejoin, book.tell, book.close, book.forward, book.hand_over, attest.attest, attest.check_claim,
-                attest.judge_orders, attest.check_order, reaper.recover, reaper.remember, reaper.describe, reaper.reap,
-                TurnActivities().in_order,
-            ],
+        ports = Ports(
+            traffic=world, metrics=world, prober=world, notify=self.notify, journal=self.journal, guard=guard, clock=clock,
         )  # fmt: skip
+        shipped = activities_over(ports, client, fleet, self.policy, self.library, labs.CLAIM_KEY, self.queue)
+        others = [a for a in shipped if a.__name__ != "check"]
+        return Worker(client, task_queue=self.queue, activities=[*others, safety.check])
 
     async def begin(self) -> None:
         """Both Guards."""

@@ -8,7 +8,7 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
@@ -40,6 +40,7 @@ from tests.properties.stage import Stage
 
 QUEUE = "properties"
 READING = "the Guard is reading"
+BEGAN = datetime(1970, 1, 1, tzinfo=UTC)
 AGREE_S = 20.0
 """How long a Guard may take to come to what is right, on a machine that other tests share."""
 KNOWN = frozenset({"A5"})
@@ -503,7 +504,7 @@ class Domain:
         await self.guard.terminate("a hostile test")
         low = await self.stage.now()
         old = self.oracle
-        self.oracle = replace(old, queue=[], answers={}, askers={}, one_fault=False, standing={})
+        self.oracle = replace(old, queue=[], answers={}, standing={})
         for case in self.cases.values():
             if case.receipts:
                 self.oracle.standing[case.rid] = Stands(case.workflow, case.target)
@@ -520,8 +521,11 @@ class Domain:
         kept = await self.shop.journal.remembered(self.name)
         memory = Memory.model_validate_json(kept[1]) if kept is not None else Memory(domain=self.name)
         since = await self.stage.now() - HOUR
-        if memory.epoch < self.oracle.epoch:
-            return False  # its last grant is not in it yet
+        asked = {w: a.at for w, a in memory.asking.askers.items()}
+        if memory.epoch < self.oracle.epoch or any(
+            asked.get(w, BEGAN) < last for w, (_, _, last) in self.oracle.askers.items()
+        ):
+            return False  # its last grant, or who asked last, is not in it yet
         return (
             memory.halted, memory.book.breaker, memory.lock and memory.lock.workflow_id, memory.last_change_at,
             memory.resumed_at, len(memory.book.real(since)), memory.dirty,

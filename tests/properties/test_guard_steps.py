@@ -23,7 +23,9 @@ LIMITS = {
     "none": UNBOUNDED,
     "budget": UNBOUNDED.model_copy(update={"endpoints_per_hour": 4}),
     "breaker": UNBOUNDED.model_copy(update={"breaker_acts": 6, "breaker_bad": 2}),
-    "correlation": UNBOUNDED.model_copy(update={"correlate_targets": 3, "correlate_quiet_s": 3600.0}),
+    "correlation": UNBOUNDED.model_copy(
+        update={"correlate_targets": 3, "correlate_within_s": 3600.0, "correlate_quiet_s": 3600.0}
+    ),
 }
 
 
