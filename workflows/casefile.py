@@ -73,6 +73,8 @@ class CaseFile:
         self.waiting = ""
         self.plan_again = False
         self.planned: frozenset[str] = frozenset()
+        self.renewed = False
+        """Whether its run began with what this release brought (see `Remediation.run`)."""
         self.planned_at = now
         self.members_told: set[str] = set()
         self.members_told_at = now

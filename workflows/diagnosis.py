@@ -16,8 +16,6 @@ from workflows.casefile import CLASS, SERVICE, CaseFile
 from workflows.locally import locally, reason
 from workflows.retries import GLANCE, PURE
 
-LOOKS = "triage-looks"
-
 
 async def diagnose(case: CaseFile) -> None:
     """A new diagnosis and plan for the case. Raises ActivityError when it cannot be had."""
@@ -25,7 +23,7 @@ async def diagnose(case: CaseFile) -> None:
     case.planned_at = workflow.now()
     diagnosis = await _triaged(case, before)
     # What a rule is sure of acts without a look, but for half a second at the cluster where there is one.
-    if diagnosis.look != "no" and workflow.patched(LOOKS):
+    if diagnosis.look != "no" and case.renewed:
         looked = await _look(case, whole=diagnosis.look == "whole")
         if looked is not None and looked.evidence:
             diagnosis = await _triaged(case, before, looked)
@@ -40,7 +38,7 @@ async def diagnose(case: CaseFile) -> None:
 
 def _before(case: CaseFile) -> Classification | None:
     """The class so far, while something that it was found by still fires; None: there is none, or it is another fault now."""
-    if case.diagnosis is None or not workflow.patched(LOOKS):
+    if case.diagnosis is None or not case.renewed:
         return None
     still = any(d.received_at is not None and d.received_at <= case.planned_at for d in case.firing())
     return case.diagnosis.classification if still else None

@@ -232,7 +232,7 @@ class StepRun:
 
     async def _no_more_follows(self) -> None:
         """Other cases are held while the increments of a step follow each other (G4). Now none does, or not soon."""
-        if self.moves.under_way and workflow.patched("nothing-follows"):
+        if self.moves.under_way and self.case.renewed:
             await self.moves.release(self.step, self.record, applied=False)
 
     async def _step_back(self) -> None:
