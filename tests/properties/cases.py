@@ -25,7 +25,7 @@ from activities.adapters.webhook import LogNotify
 from activities.facts import Gatherer
 from activities.guard_client import GuardClient
 from runbooks.claims import sign
-from runbooks.detection import Detection, Target, guard_id, summary_of
+from runbooks.detection import Detection, Target, guard_id, member, summary_of
 from runbooks.facts import GuardView
 from runbooks.gates.healthy import minimum
 from runbooks.guard import Release
@@ -386,17 +386,21 @@ class Site:
     def _nothing_lost(self, records: list[dict[str, Any]]) -> None:
         """1: every accepted detection is in a closed case's record."""
         for one in self.accepted:
-            key, workflow = one.detection.key, one.detection.workflow_id
+            workflow = one.detection.workflow_id
             ended = self.ended.get(workflow)
             if one.detection.status == "resolved":
                 continue  # what comes while a case closes asks for nothing any more, and no record waits for it
             if ended is not None and one.at <= ended + timedelta(seconds=0.5):
                 continue  # ended by a person's hand in the UI: that case wrote no record
-            known = [d for r in records if r["workflow_id"] == workflow for d in r["detections"]]
+            # What is said while a case hands itself over is in the record of the domain's.
+            wide = member(one.detection, Target(cluster=one.detection.target.domain))
+            known = {workflow: one.detection.key, wide.workflow_id: wide.key}
+            said = [
+                (r, Detection.model_validate(d)) for r in records if r["workflow_id"] in known for d in r["detections"]
+            ]
             assert any(
-                Detection.model_validate(d).key == key
-                and Detection.model_validate(d).seen_at >= one.detection.seen_at  # its clock may run ahead
-                for d in known
+                d.key == known[r["workflow_id"]] and d.seen_at >= one.detection.seen_at  # its clock may run ahead
+                for r, d in said
             ), f"{one.detection.alert} ({one.detection.status}) of {workflow}, accepted {one.at}, is in no record"
 
     def _permits(self) -> None:

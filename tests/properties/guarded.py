@@ -8,7 +8,7 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
@@ -40,7 +40,6 @@ from tests.properties.stage import Stage
 
 QUEUE = "properties"
 READING = "the Guard is reading"
-BEGAN = datetime(1970, 1, 1, tzinfo=UTC)
 AGREE_S = 20.0
 """How long a Guard may take to come to what is right, on a machine that other tests share."""
 KNOWN = frozenset({"A5"})
@@ -131,6 +130,7 @@ class Domain:
         self.resets = 0
         self.deaths = 0
         self.trace: list[str] = []
+        self.unwritten: list[str] = []
 
     @property
     def guard(self) -> WorkflowHandle[Any, Any]:
@@ -500,7 +500,10 @@ class Domain:
     async def lose_guard(self) -> None:
         """Terminated. The journal and the actuator still know what stands, how high, and what the Guard must not forget: its
         queue and its answers are gone, and cases ask again."""
-        await labs.until(self._written_down, "what the Guard knows is in the journal")
+        try:
+            await labs.until(self._written_down, "what the Guard knows is in the journal")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.unwritten}") from None
         await self.guard.terminate("a hostile test")
         low = await self.stage.now()
         old = self.oracle
@@ -521,17 +524,26 @@ class Domain:
         kept = await self.shop.journal.remembered(self.name)
         memory = Memory.model_validate_json(kept[1]) if kept is not None else Memory(domain=self.name)
         since = await self.stage.now() - HOUR
-        asked = {w: a.at for w, a in memory.asking.askers.items()}
-        if memory.epoch < self.oracle.epoch or any(
-            asked.get(w, BEGAN) < last for w, (_, _, last) in self.oracle.askers.items()
-        ):
-            return False  # its last grant, or who asked last, is not in it yet
-        return (
-            memory.halted, memory.book.breaker, memory.lock and memory.lock.workflow_id, memory.last_change_at,
-            memory.resumed_at, len(memory.book.real(since)), memory.dirty,
-        ) == (
-            view.halted, view.breaker, view.holder, view.last_change_at, view.resumed_at, view.acts_last_hour, view.dirty,
-        )  # fmt: skip
+        newest = max(self.oracle.askers, key=lambda w: self.oracle.askers[w][2], default=None)
+        asker = memory.asking.askers.get(newest or "")
+        pairs: dict[str, tuple[object, object]] = {
+            "halted": (memory.halted, view.halted),
+            "the breaker": (memory.book.breaker, view.breaker),
+            "the holder": (memory.lock and memory.lock.workflow_id, view.holder),
+            "the last change": (memory.last_change_at, view.last_change_at),
+            "the resume": (memory.resumed_at, view.resumed_at),
+            "acts": (len(memory.book.real(since)), view.acts_last_hour),
+            "dirty": (memory.dirty, view.dirty),
+            "its last grant": (memory.epoch >= self.oracle.epoch, True),
+            "who asked last": (
+                newest is None or (asker is not None and asker.at >= self.oracle.askers[newest][2]),
+                True,
+            ),
+        }
+        self.unwritten = [
+            f"{what}: {kept_} in the journal, not {is_}" for what, (kept_, is_) in pairs.items() if kept_ != is_
+        ]
+        return not self.unwritten
 
     async def reset_guard(self, back: int) -> None:
         """The UI's Reset, to one of its workflow tasks; what came in since is applied again."""
