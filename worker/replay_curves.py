@@ -23,14 +23,25 @@ def curves(account: Account, alone: Account) -> Curves:
         at=at,
         load={p: tuple(_mean(part, lambda r, p=p: r.pools[p].load_tps) for part in rows) for p in pools},  # type: ignore[misc]
         capacity={p: tuple(_mean(part, lambda r, p=p: r.pools[p].capacity_tps) for part in rows) for p in pools},  # type: ignore[misc]
-        failed=tuple(_mean(part, bad) for part in rows),
+        failed=tuple(_mean(part, failing) for part in rows),
+        refused=tuple(_mean(part, refused) for part in rows),
         nothing=tuple(_near(alone.series, at)),
     )
 
 
 def bad(row: Row) -> float:
     """Requests/s of users that got no right answer."""
-    return sum(sum(u.failed.values()) + sum(u.refused.values()) + u.wrong for u in row.routes.values())
+    return failing(row) + refused(row)
+
+
+def failing(row: Row) -> float:
+    """Those that failed or were answered wrongly."""
+    return sum(sum(u.failed.values()) + u.wrong for u in row.routes.values())
+
+
+def refused(row: Row) -> float:
+    """Those that an act refused."""
+    return sum(sum(u.refused.values()) for u in row.routes.values())
 
 
 def _parts(rows: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -45,9 +45,18 @@ class Intake(Protocol):
 
 
 class Detectors:
-    """All of them. `site` says how a target is."""
+    """All of them. `site` says how a target is. `doubtful`: alerts, by their place in the file, that are not raised when their
+    target is well at that time."""
 
-    def __init__(self, incident: Incident, site: Site, deliverer: Intake, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        incident: Incident,
+        site: Site,
+        deliverer: Intake,
+        clock: Callable[[], datetime],
+        doubtful: Collection[int] = (),
+    ) -> None:
+        self._doubtful = [incident.timeline.alerts[n] for n in doubtful]
         self._incident, self._site, self._deliverer, self._clock = incident, site, deliverer, clock
         self._raised: list[_Raised] = []
         self.said: list[Said] = []
@@ -62,6 +71,10 @@ class Detectors:
         began = self._incident.moment(alert.began) if alert.began else self._last_fault(alert)
         raised = _Raised(alert, Target.of(alert.target), began)
         self._raised.append(raised)
+        doubtful = alert.resolves == "clear" and any(alert is one for one in self._doubtful)
+        if doubtful and self._site.well(raised.target):
+            raised.firing = False  # `look` raises it should its target become unwell after all
+            return
         await self._deliver(raised, "firing", self._incident.moment(alert.measured) if alert.measured else None)
 
     async def resolve(self, alert: Alert) -> None:

@@ -17,12 +17,12 @@ from runbooks.library import Library
 from runbooks.policy import Policy
 from runbooks.record import CaseRecord
 from runbooks.taxonomy import UNKNOWN
-from worker.replay_alone import HandClock, badly, harm_of, nothing
+from worker.replay_alone import HandClock, StepsKept, alone, badly, harm_of, unwell_alone
 from worker.replay_moved import moved, observing, policy_at
 from worker.replay_naive import Naive
 from worker.replay_play import Play, Played
 from worker.replay_result import Refused, Row, Run, harms
-from worker.replay_row import after_fault, case_of, row_of, told
+from worker.replay_row import after_fault, case_of, dated, row_of, told
 from worker.replay_stage import Stage
 from worker.replay_story import Story, given_bars, refused
 from worker.replay_svg import Bar
@@ -44,28 +44,32 @@ class Options:
 
 async def replay_one(stage: Stage, incident: Incident, options: Options, library: Library) -> Row:
     """Plays it. Whatever fails here is a fault of ours or of the file, not a failed expectation."""
-    began = time.monotonic()
-    here = moved(incident.model_copy(update={"seed": incident.seed + options.seed}), await stage.now())
-    policy = policy_at(here, observing(options.policy) if options.baseline == "observe" else options.policy)
+    began, seeded = time.monotonic(), incident.model_copy(update={"seed": incident.seed + options.seed})
     if options.baseline == "naive":
-        return await _naive(incident, here, policy, library, began)
-    site = SimulatedSite(here, stage.clock, minimum=policy.min_answering)
+        here = moved(seeded, incident.starts)
+        return await _naive(incident, here, policy_at(here, options.policy), library, began)
+    here = moved(seeded, await stage.begin(incident.starts))
+    policy = policy_at(here, observing(options.policy) if options.baseline == "observe" else options.policy)
+    site = StepsKept(here, stage.clock, minimum=policy.min_answering)
+    # The alerts of a synthetic one are those of a site that nobody touched: what Interlock has mended is not reported.
+    doubtful = unwell_alone(here, policy) if incident.kind == "synthetic" else frozenset[int]()
     with tempfile.TemporaryDirectory(prefix="interlock-replay-", dir=_folder()) as folder:
-        played = await Play(stage, here, site, policy, library, Path(folder)).run()
+        play = Play(stage, here, site, policy, library, Path(folder), doubtful)
+        played = await play.run()
     lasted = (played.ended - played.starts).total_seconds()
-    alone = nothing(here, lasted, policy)
+    beside = alone(here, policy, site.steps)
     turned_down, main = refused(played), main_case(played.records)
-    run = _run(here, played, main, turned_down, site, alone, policy)
+    run = _run(here, played, main, turned_down, site, beside, policy)
     story = Story(here, played, turned_down)
-    return row_of(
+    row = row_of(
         incident,
         run,
         began,
         mode=(main.mode or None) if main is not None else None,
         failed=tuple(harms(run.harm, run.nothing_failed)) if options.baseline else None,
         detail={
-            **told(incident, site, alone, lasted),
-            "policy": policy.ref,
+            **told(incident, site, beside, lasted),
+            "policy": options.policy.ref,
             "paged": run.paged,
             "people": story.people(),
             "slowest_s": round(stage.watch.slowest_s, 3),
@@ -74,6 +78,7 @@ async def replay_one(stage: Stage, incident: Incident, options: Options, library
             "rows": story.rows(),
         },
     )
+    return dated(row, here.starts - incident.starts)
 
 
 def main_case(records: Sequence[CaseRecord]) -> CaseRecord | None:
@@ -97,7 +102,7 @@ def _run(
     main: CaseRecord | None,
     turned_down: list[Refused],
     site: SimulatedSite,
-    alone: SimulatedSite,
+    beside: SimulatedSite,
     policy: Policy,
 ) -> Run:
     acted = [a for a in played.acts if a.receipt is not None and a.request.permit.purpose == "act"]
@@ -110,19 +115,19 @@ def _run(
         outcome=(main.outcome or open_) if main is not None else None,
         paged=any(p.matters for p in played.pages),
         mitigated_s=after_fault(incident, main.mitigated_at) if main is not None else None,
-        harm=harm_of(site, alone, violations(made(played), policy)),
-        nothing_failed=badly(alone),
+        harm=harm_of(site, beside, violations(made(played), policy)),
+        nothing_failed=badly(beside),
         cases_that_acted=len({a.request.case for a in acted}),
     )
 
 
 async def _naive(incident: Incident, here: Incident, policy: Policy, library: Library, began: float) -> Row:
     clock = HandClock(here.starts)
-    site = SimulatedSite(here, clock, minimum=policy.min_answering)
+    site = StepsKept(here, clock, minimum=policy.min_answering)
     naive = Naive(here, site, policy, library, clock)
     await naive.run()
     lasted = (clock() - here.starts).total_seconds()
-    alone = nothing(here, lasted, policy)
+    beside = alone(here, policy, site.steps)
     run = Run(
         failure_class=naive.classes[0] if naive.classes else None,
         done=tuple((d.lever, d.target) for d in naive.did),
@@ -130,8 +135,8 @@ async def _naive(incident: Incident, here: Incident, policy: Policy, library: Li
         outcome=None,
         paged=naive.paged,
         mitigated_s=None,
-        harm=harm_of(site, alone, violations(naive.made, policy)),
-        nothing_failed=badly(alone),
+        harm=harm_of(site, beside, violations(naive.made, policy)),
+        nothing_failed=badly(beside),
         cases_that_acted=len({d.target for d in naive.did}),
     )
     bars = given_bars(here, naive.said, lasted)
@@ -142,7 +147,7 @@ async def _naive(incident: Incident, here: Incident, policy: Policy, library: Li
         words = f"{lever} on {target}\n" + "\n".join(notes)
         bars.append(Bar(lane="the script", kind="final", starts=starts, text=f"{lever}: {notes[0]}{more}", full=words))
     failed = tuple(harms(run.harm, run.nothing_failed))
-    detail = {**told(incident, site, alone, lasted), "bars": [b.model_dump() for b in bars], "rows": []}
+    detail = {**told(incident, site, beside, lasted), "bars": [b.model_dump() for b in bars], "rows": []}
     return row_of(incident, run, began, detail=detail, failed=failed)
 
 

@@ -32,6 +32,7 @@ def page(rows: Sequence[Row], under: str) -> str:
         held=held,
         span=span,
         harm=failed_words,
+        split=split,
         below=lambda row: span(row.harm.below_minimum_s),
         clock=clock,
         figure=figure,
@@ -45,16 +46,18 @@ def cards(rows: Sequence[Row]) -> list[Card]:
     harmed = sum(bool(list(harms(r.harm, float(r.detail.get("nothing_failed", 0.0))))) for r in rows)
     both = [(r.ttm_s, r.human_ttm_s) for r in rows if r.ttm_s is not None and r.human_ttm_s is not None]
     saved = sum(-(r.harm.failed_requests or 0.0) for r in rows)
+    one = len(rows) == 1
+    spared = Card(amount(saved), "requests spared") if saved >= 0 else Card(amount(-saved), "requests lost", "bad")
     found = [
-        Card(str(len(rows)), "incidents"),
+        Card(str(len(rows)), "incident" if one else "incidents"),
         Card(f"{kept} of {len(rows)}", "as expected", "good" if kept == len(rows) else "bad"),
-        Card(f"{right} of {len(rows)}", "classes right"),
+        Card(f"{right} of {len(rows)}", "class right" if one else "classes right"),
         Card(str(harmed), "with harm", "bad" if harmed else "good"),
-        Card(amount(saved) if saved >= 0 else f"−{amount(-saved)}", "failed requests spared"),
+        spared,
     ]
     if both:
         ours, theirs = (statistics.median(x) for x in zip(*both, strict=True))
-        found.append(Card(f"{clock(ours)}", f"median to mitigate; people: {clock(theirs)} ({len(both)} incidents)"))
+        found.append(Card(f"{clock(ours)}", f"median to mitigate, of {len(both)}; people: {clock(theirs)}"))
     return found
 
 
@@ -78,9 +81,21 @@ def failed_words(row: Row) -> str:
     value = row.harm.failed_requests
     if value is None:
         return "–"
+    return signed(value)
+
+
+def signed(value: float) -> str:
+    """A whole number at least, with its sign."""
     if abs(value) < 0.5:
         return "0"
     return f"+{amount(value)}" if value > 0 else f"−{amount(-value)}"
+
+
+def split(row: Row) -> str:
+    """Of what the number is made."""
+    beyond = row.detail.get("beyond", {})
+    parts = [f"{what} {signed(n)}" for what, n in beyond.items() if abs(n) >= 0.5]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def figure(row: Row) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from runbooks.library import Library
 from runbooks.policy import Policy
 from runbooks.record import CaseRecord
 from worker.intake_delivery import Deliverer
+from worker.replay_clock import next_second
 from worker.replay_detectors import Detectors, Said
 from worker.replay_people import People, Word
 from worker.replay_site import Site
@@ -41,7 +42,7 @@ class Played:
     starts: datetime
     ended: datetime
     records: tuple[CaseRecord, ...]
-    """Of the cases that closed, in that order, and then of those that are still open, without an outcome."""
+    """Of all cases, by when they were opened; those that are still open have no outcome."""
     checks: tuple[Checked, ...]
     acts: tuple[Acted, ...]
     proofs: tuple[Proven, ...]
@@ -62,10 +63,17 @@ class Guards(GuardClient):
 
 
 class Play:
-    """One incident on a stage. `incident` is moved to the stage's clock, `policy` to its site."""
+    """One incident on a stage. `incident` is moved to the stage's clock, `policy` to its site. `doubtful`: see Detectors."""
 
     def __init__(
-        self, stage: Stage, incident: Incident, site: Site, policy: Policy, library: Library, folder: Path
+        self,
+        stage: Stage,
+        incident: Incident,
+        site: Site,
+        policy: Policy,
+        library: Library,
+        folder: Path,
+        doubtful: Collection[int] = (),
     ) -> None:
         self._stage, self._incident, self._site = stage, incident, site
         self._policy, self._library, self._folder = policy, library, folder
@@ -79,7 +87,7 @@ class Play:
         self._turns = [incident.moment(at) for f in faults for at in (f.at, f.ends) if at is not None]
         key = secrets.token_bytes(32)
         self._people = People(stage, incident, policy, site.fleet.domains(), key)
-        self._detectors = Detectors(incident, site, Deliverer(stage.client), stage.clock)
+        self._detectors = Detectors(incident, site, Deliverer(stage.client), stage.clock, doubtful)
         self._key = key
 
     async def run(self) -> Played:
@@ -132,7 +140,7 @@ class Play:
             watched = open_ or self._detectors.firing
             step = now + timedelta(seconds=self._step_s(now) if watched else self._incident.lasts)
             until = min([step, *([end] if now < end else []), *(at for at, _, _ in self._due[:1])])
-            await self._stage.jump((until - now).total_seconds())
+            await self._stage.reach(next_second(until))
             self._site.advance(clock())
 
     def _step_s(self, now: datetime) -> float:
@@ -145,7 +153,7 @@ class Play:
         return STEP_S if now - self._noted_at < CALM_AFTER else CALM_STEP_S
 
     def _at(self, moment: datetime, what: Callable[[], Awaitable[None]]) -> None:
-        heapq.heappush(self._due, (moment, next(self._count), what))
+        heapq.heappush(self._due, (next_second(moment), next(self._count), what))
 
     def _hear_asked(self) -> None:
         """Whoever asks people now gets the file's default answer in its time, if its timeline has no other."""
@@ -175,11 +183,12 @@ class Play:
         return Played(
             starts=self._incident.starts,
             ended=self._stage.clock(),
-            records=tuple(self._records),
-            checks=tuple(watch.checks),
-            acts=tuple(watch.acts),
-            proofs=tuple(watch.proofs),
-            pages=tuple(watch.pages),
+            records=tuple(sorted(self._records, key=lambda r: (r.opened_at, r.workflow_id))),
+            # Of what happened within a second the order is the machine's.
+            checks=tuple(sorted(watch.checks, key=lambda c: (c.at, c.request.workflow_id))),
+            acts=tuple(sorted(watch.acts, key=lambda a: (a.ended, a.request.workflow_id))),
+            proofs=tuple(sorted(watch.proofs, key=lambda p: (p.at, p.request.receipt.target_id))),
+            pages=tuple(sorted(watch.pages, key=lambda p: (p.at, p.request.dedup_key))),
             said=tuple(self._detectors.said),
             words=tuple(self._people.words),
         )

@@ -23,7 +23,7 @@ from temporalio.worker import Interceptor
 from worker.errors import OperatorError
 from worker.plugin import WORKFLOWS
 from worker.replay_clock import ClockKeeper, VirtualClock
-from worker.replay_timers import PatientRunner
+from worker.replay_runner import SteadyRunner
 from worker.replay_watch import Watch
 from worker.temporal import SEARCH_ATTRIBUTES
 from workflows.loose import OnePayload
@@ -69,7 +69,7 @@ def _plugin(clock: VirtualClock, watch: Watch) -> SimplePlugin:
         "interlock-replay",
         data_converter=pydantic_data_converter,
         workflows=list(WORKFLOWS),
-        workflow_runner=lambda _: PatientRunner(),
+        workflow_runner=lambda _: SteadyRunner(clock),
         interceptors=interceptors,
     )
 

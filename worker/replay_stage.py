@@ -7,6 +7,7 @@ It lacks list, count, reset and schedules (facts/temporal.md 2): nothing here as
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
@@ -28,6 +29,10 @@ from worker.wiring import workers_over
 
 LOOK_EVERY_S = 900.0
 """How often a Guard looks whether its holders live. No case dies in a replay, and each look costs real milliseconds."""
+JUST_AFTER = timedelta(milliseconds=50)
+"""So much of a second is left to the timers that end with it, before whoever waited for it does anything."""
+SET_EVERY = 10
+"""Jumps after which the clock is set anew: with each the server cuts off up to a millisecond."""
 SLICE_S = 5.0
 """An activity that waits says so at least this often, in virtual seconds: well under every heartbeat time-out."""
 
@@ -39,6 +44,7 @@ class Stage:
         self._environment = environment
         self.clock, self.watch = clock, watch
         self._agents: dict[str, Worker] = {}
+        self._jumps = itertools.count()
 
     @property
     def client(self) -> Client:
@@ -46,17 +52,29 @@ class Stage:
         return self._environment.client
 
     async def now(self) -> datetime:
-        """What the server says; the clock reaches it."""
-        self.clock.reach(await self._environment.get_current_time())
+        """What the server says; the clock is set by it."""
+        self.clock.set(await self._environment.get_current_time())
         return self.clock()
 
-    async def jump(self, seconds: float) -> None:
-        """Lets so much time pass. Every timer on the way fires in its order, and what it starts is waited for."""
-        if seconds <= 0:
-            return
-        until = self.clock() + timedelta(seconds=seconds)
-        await self.client.test_service.unlock_time_skipping_with_sleep(_asleep(seconds))
-        self.clock.reach(until)
+    async def begin(self, starts: datetime) -> datetime:
+        """Lets time pass until the next day's same time: texts that name a time are then right but for the date."""
+        now = await self.now() + timedelta(seconds=1)
+        at = starts + timedelta(days=(now - starts) // timedelta(days=1) + 1)
+        await self.reach(at)
+        return at
+
+    async def reach(self, at: datetime) -> None:
+        """Lets time pass until just after. Every timer until then fires in its order, and what it starts is waited for."""
+        if next(self._jumps) % SET_EVERY == 0:
+            await self.now()
+        at += JUST_AFTER
+        left = at - self.clock.exact()
+        if left > timedelta(0):
+            request = SleepRequest()
+            request.duration.FromTimedelta(left)
+            with self.clock.held():
+                await self.client.test_service.unlock_time_skipping_with_sleep(request)
+                self.clock.reach(at)
 
     async def wait_in_activity(self, seconds: float) -> None:
         """For an activity that waits for the world: virtual time passes, and its heartbeat goes on.
@@ -70,7 +88,7 @@ class Stage:
                 namespace=self.client.namespace, task_token=activity.info().task_token
             )
             await self.client.workflow_service.record_activity_task_heartbeat(beat)
-            await self.jump(part)
+            await self.reach(self.clock.exact() + timedelta(seconds=part))
             seconds -= part
 
     @asynccontextmanager
@@ -128,9 +146,3 @@ async def open_stage() -> AsyncIterator[Stage]:
         stage = Stage(server, clock, watch)
         await stage.now()
         yield stage
-
-
-def _asleep(seconds: float) -> SleepRequest:
-    request = SleepRequest()
-    request.duration.FromTimedelta(timedelta(seconds=seconds))
-    return request

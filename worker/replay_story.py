@@ -46,7 +46,8 @@ def _against(one: Checked) -> Iterator[tuple[str, str, str]]:
             yield lever, gate.gate, gate.reason
             if _by_planner(one, gate):
                 yield lever, "planner", gate.reason
-    if result.guard in ("refused", "halted", "correlated"):
+    # "Not yet" (the domain settles, others are first) is asked again in a moment, and no refusal.
+    if result.guard in ("halted", "correlated") or (result.guard == "refused" and result.retry_after_s <= 0):
         yield lever, "guard", result.guard_why
 
 
@@ -181,7 +182,7 @@ class Story:
         for record in self._played.records:
             for row in record.timeline:
                 found.append({"at": self._s(row.at), "what": row.what, "text": row.text, "case": _short_target(record)})
-        found.sort(key=lambda r: float(r["at"]))
+        found.sort(key=lambda r: (float(r["at"]), str(r["case"])))
         if len(found) > MOST_ROWS:
             left = len(found) - MOST_ROWS
             found[MOST_ROWS:] = [{"at": self._end, "what": "…", "text": f"{left} more rows", "case": ""}]

@@ -37,8 +37,9 @@ class Curves(Model):
     load: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     capacity: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     failed: tuple[float, ...] = ()
+    refused: tuple[float, ...] = ()
     nothing: tuple[float, ...] = ()
-    """Failed requests/s, and what they would have been had nobody done anything."""
+    """Requests/s without a right answer; those that an act refused; and how many had none when nobody did anything."""
 
 
 class _Axis(NamedTuple):
@@ -54,14 +55,16 @@ class _Axis(NamedTuple):
 
 
 def clock(seconds: float) -> str:
-    """`1 h 05`, `25 min`, `40 s` after the start."""
+    """`1 h 05`, `25 min`, `2 min 40 s`, `40 s`; with a minus before what is negative."""
+    if round(seconds) < 0:
+        return f"−{clock(-seconds)}"
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h" if not minutes else f"{hours} h {minutes:02d}"
-    if minutes:
-        return f"{minutes} min" if not rest else f"{minutes}:{rest:02d}"
-    return f"{rest} s" if rest else "0"
+    if minutes >= 60:
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes:02d}" if minutes else f"{hours} h"
+    if not minutes:
+        return f"{rest} s" if rest else "0"
+    return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
 
 
 def picture(curves: Curves, bars: Sequence[Bar], end: float, title: str) -> Markup:
@@ -96,9 +99,10 @@ def _pool(axis: _Axis, y: float, pool: str, curves: Curves) -> Markup:
     top = max([*load, *capacity], default=0.0) or 1.0
     served = [min(v, c) for v, c in zip(load, capacity, strict=False)]
     return Markup(
-        '<text class="name" x="{}" y="{}">{}</text><text class="scale" x="{}" y="{}">of {} tokens/s</text>{}{}{}'
+        '<text class="name" x="{}" y="{}">{}</text><text class="scale" x="{}" y="{}">up to {} tokens/s</text>{}{}{}'
     ).format(
-        _n(LEFT - 10), _n(y + POOL / 2), short(pool, 20), _n(LEFT - 10), _n(y + POOL / 2 + 13), amount(top),
+        _n(LEFT - 10), _n(y + POOL / 2), short(pool, 20), _n(LEFT - 10), _n(y + POOL / 2 + 13),
+        amount(max(capacity, default=0.0)),
         _area(axis, y, POOL, curves.at, load, top, "over"),
         _area(axis, y, POOL, curves.at, served, top, "load"),
         _line(axis, y, POOL, curves.at, capacity, top, "capacity"),
@@ -106,12 +110,14 @@ def _pool(axis: _Axis, y: float, pool: str, curves: Curves) -> Markup:
 
 
 def _failures(axis: _Axis, y: float, curves: Curves) -> Markup:
-    top = max([*curves.failed, *curves.nothing], default=0.0) or 1.0
+    without = [f + r for f, r in zip(curves.failed, curves.refused or [0.0] * len(curves.failed), strict=True)]
+    top = max([*without, *curves.nothing], default=0.0) or 1.0
     return Markup(
-        '<text class="name" x="{}" y="{}">failed requests</text><text class="scale" x="{}" y="{}">of {} a second</text>{}{}'
+        '<text class="name" x="{}" y="{}">no right answer</text><text class="scale" x="{}" y="{}">axis to {} a second</text>{}{}{}'
     ).format(
         _n(LEFT - 10), _n(y + FAILED / 2), _n(LEFT - 10), _n(y + FAILED / 2 + 13), amount(top),
         _area(axis, y, FAILED, curves.at, curves.nothing, top, "nothing"),
+        _area(axis, y, FAILED, curves.at, without if curves.refused else (), top, "turned"),
         _area(axis, y, FAILED, curves.at, curves.failed, top, "failed"),
     )  # fmt: skip
 

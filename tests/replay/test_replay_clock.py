@@ -65,7 +65,7 @@ async def _day(stage: Stage, waits_s: float) -> list[tuple[datetime, datetime]]:
         for _ in range(2000):
             if (await handle.describe()).close_time is not None:
                 break
-            await stage.jump(15)
+            await stage.reach(stage.clock() + timedelta(seconds=15))
         return await handle.result()
 
 

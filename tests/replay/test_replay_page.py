@@ -118,7 +118,7 @@ def test_texts_stay_within_the_picture() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0"), (40, "40 s"), (60, "1 min"), (90, "1:30"), (3600, "1 h"), (3900, "1 h 05")],
+    [(0, "0"), (40, "40 s"), (60, "1 min"), (90, "1 min 30 s"), (-90, "−1 min 30 s"), (3600, "1 h"), (3900, "1 h 05")],
 )
 def test_times_are_written_as_people_say_them(seconds: float, words: str) -> None:
     """Seconds, minutes, or hours, whichever reads best."""

@@ -150,3 +150,38 @@ async def test_nothing_of_an_incident_is_left_for_the_next_one(stage: Stage, tmp
         assert found.status is not WorkflowExecutionStatus.RUNNING, name
     again = await played(stage, tmp_path, lasts="20m", truth={"mitigated": "10:19"})
     assert again.outcome == "restored"
+
+
+async def test_a_play_comes_out_the_same_each_time(stage: Stage, tmp_path: Path) -> None:
+    """The machine's pace, and what was played before, change no figure of it."""
+    given: dict[str, Any] = {"lasts": "30m", "truth": {"mitigated": "10:25"}}
+
+    first, again = [(await played(stage, tmp_path, asks(), **given)).as_json() for _ in range(2)]
+
+    for row in (first, again):
+        row.pop("real_s")
+        row["detail"].pop("slowest_s")
+        for case in row["detail"]["cases"]:
+            case["case"] = case["case"].partition("#")[0]  # a part of the run's id is in it
+    assert first == again
+
+
+async def test_what_it_says_is_of_the_incidents_own_day(stage: Stage, tmp_path: Path) -> None:
+    """It is played on the server's clock, years later, at the same time of the day."""
+    row = await played(stage, tmp_path, asks(), timeline={"answers": {"decision": "nobody", "people": ["ana"]}})
+
+    asked = next(r for r in row.detail["rows"] if r["what"] == "approval asked")
+    assert "until 10:35:00" in asked["text"]  # asked at 10:05, for half an hour
+    assert "2026" not in str(row.as_json())
+
+
+async def test_nothing_done_is_no_harm(stage: Stage, tmp_path: Path) -> None:
+    """The run that is compared with is cut into the same steps: a model's own error is not called harm."""
+    crash = {"fault": "crash", "at": "10:04", "pool": "chat-east", "replicas": 3, "every": "40s"}
+
+    given = incident(tmp_path, timeline={"faults": [crash]})
+    row = await replay_one(stage, given, Options(load_policy(None), baseline="observe"), LIBRARY)
+
+    assert row.levers == ()
+    assert row.harm.failed_requests == 0
+    assert row.harm.below_minimum_s == 0

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from worker.commands.client import Failed
+from worker.commands.client import Failed, fail
 
 
 def replay(
@@ -39,6 +39,8 @@ def replay(
     from worker.replay_pool import replay_all
     from worker.replay_table import said, table
 
+    if html is not None and not html.parent.is_dir():
+        raise fail(f"--html {html}: there is no folder {html.parent}; make it first")
     incidents = incidents_in(files)
     options = Options(load_policy(policy), runbooks, baseline, seed)
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -46,7 +48,9 @@ def replay(
         bar = progress.add_task("replaying", total=len(incidents))
         rows = replay_all(incidents, options, jobs or os.cpu_count() or 1, lambda row: progress.update(bar, advance=1))
         took = progress.tasks[0].finished_time or progress.tasks[0].elapsed or 0.0
-    how = f"{len(rows)} incidents, policy {options.policy.ref}" + (f", baseline {baseline}" if baseline else "")
+    how = f"{len(rows)} incident{'s' * (len(rows) != 1)}, policy {options.policy.ref}" + (
+        f", baseline {baseline}" if baseline else ""
+    )
     if html is not None:
         html.write_text(page(rows, f"{how}; played in {took:.0f} s"), encoding="utf-8")
     if as_json:
