@@ -60,6 +60,7 @@ def test_a_task_that_failed_is_passed_on() -> None:
 
 
 def test_a_timer_ends_with_a_second_however_long_the_task_before_it_took() -> None:
+    """Workflows live on whole seconds, so that a busy machine changes nothing in what is played."""
     for late_s in (0.0, 0.02, 0.7):
         done = on_whole_seconds(starts(1, 2), NOW + timedelta(seconds=late_s), {})
 
@@ -68,6 +69,7 @@ def test_a_timer_ends_with_a_second_however_long_the_task_before_it_took() -> No
 
 
 def test_a_part_of_a_second_is_a_second() -> None:
+    """Workflows live on whole seconds, so that a busy machine changes nothing in what is played."""
     done = on_whole_seconds(starts(1, 0.2), NOW + timedelta(seconds=0.5), {})
 
     assert (
