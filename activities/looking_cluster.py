@@ -23,9 +23,10 @@ def of_cluster(
     """What can be said; what cannot is not in it. `now`: when the state was read. `silent`: engines that gave no token."""
     nodes = list(state.nodes.values())
     values: Values = {}
-    # Many lost nodes are a fault of the cluster, or of a pool on them. A node or an engine of many is a member of it: that
-    # they are one fault is for the domain's Guard to see (G13), and two hundred cases of the domain's class would page as often.
-    if nodes and target.kind in (TargetKind.CLUSTER, TargetKind.SERVICE):
+    # Many lost nodes are a fault of the cluster, or of a pool with a replica on one of them; of a pool elsewhere they explain
+    # nothing. A node or an engine of many is a member of it: that they are one fault is for the domain's Guard to see (G13),
+    # and two hundred cases of the domain's class would page as often.
+    if nodes and (target.kind is TargetKind.CLUSTER or (target.kind is TargetKind.SERVICE and _on_lost(state, target))):
         lost = sum(not n.ready for n in nodes)
         values |= {"nodes_not_ready": float(lost), "nodes_not_ready_share": lost / len(nodes)}
     if target.kind is TargetKind.CLUSTER:
@@ -41,11 +42,19 @@ def of_cluster(
     ailing = pods if target.endpoint is not None else [p for p in pods if not p.ready or p.address in silent]
     homes = [n for n in dict.fromkeys(p.node for p in ailing) if n is not None and n in state.nodes]
     if pods:
-        values["on_lost_nodes"] = float(sum(p.node in state.nodes and not _ready(state, p) for p in pods))
+        values["on_lost_nodes"] = float(_lost(state, pods))
         values["crash_loops"] = float(sum(_ended(p) for p in pods))
         values |= _gpus([state.nodes[n] for n in homes], fleet, now)
     work = state.workloads.get(target.service)
     return values | (_replicas(state, work, now) if work is not None else {})
+
+
+def _on_lost(state: ClusterState, target: Target) -> bool:
+    return _lost(state, state.of(target.service or "")) > 0
+
+
+def _lost(state: ClusterState, pods: Sequence[PodState]) -> int:
+    return sum(p.node in state.nodes and not _ready(state, p) for p in pods)
 
 
 def _ready(state: ClusterState, pod: PodState) -> bool:

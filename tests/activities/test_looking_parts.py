@@ -97,6 +97,14 @@ def test_replicas_on_a_lost_node_and_engines_that_ended_are_counted() -> None:
     assert (seen["nodes_not_ready"], seen["nodes_not_ready_share"]) == (1.0, 0.5)
 
 
+def test_nodes_that_a_cluster_lost_say_nothing_of_a_pool_that_has_no_replica_on_them() -> None:
+    """Its wrong answers are not the network's fault, whatever else is on fire: they say so of the cluster itself."""
+    state = c.state(nodes=(c.node("n1"), c.node("n2", ready=False), c.node("n3", ready=False)), pods=(c.pod("big-0"),))
+
+    assert "nodes_not_ready" not in of_cluster(state, BIG, c.FLEET, c.NOW)
+    assert of_cluster(state, Target(cluster="west"), c.FLEET, c.NOW)["nodes_not_ready"] == 2.0
+
+
 def test_gpus_of_a_pool_are_those_under_replicas_that_do_not_serve() -> None:
     """One that is sick elsewhere under a large pool is not what ails it."""
     sick = c.node("n2", sick_gpus={"1": "XID 48"}, counted_gpus=("0", "1", "2"))

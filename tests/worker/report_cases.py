@@ -293,9 +293,11 @@ def false_alarm(n: int, dice: random.Random, at: datetime) -> CaseRecord:
     return tale.close("self_resolved", after_s=0)
 
 
-def observed(n: int, dice: random.Random, at: datetime) -> CaseRecord:
+def observed(
+    n: int, dice: random.Random, at: datetime, failure_class: str = "demand.surge", on: TargetKind = SERVICE
+) -> CaseRecord:
     """Decided and recorded, nothing touched."""
-    tale = Tale.begin(n, "demand.surge", SERVICE, at, dice.lognormvariate(5.0, 0.6))
+    tale = Tale.begin(n, failure_class, on, at, dice.lognormvariate(5.0, 0.6))
     change = tale.check(guard="shadow: it would have been granted")
     step = tale.begun()
     step.end, step.would, step.would_at = "observed", change.note, tale.at

@@ -128,14 +128,23 @@ def test_a_class_that_asks_costs_the_wait_that_is_usual_for_it_and_says_that_it_
 
 def test_a_class_that_only_observed_would_have_been_as_much_earlier_as_people_took() -> None:
     """It needs somebody to have told when people did it; otherwise nothing is claimed."""
-    record = tales.observed(1, dice(), tales.FIRST)
-    did = Did(case=record.case, lever="increase_capacity", who="ana", at=record.opened_at + timedelta(minutes=12))
-    (one,) = differing(record, b=mode("demand.surge", "auto"), told=[did])
-    (other,) = differing(record, b=mode("demand.surge", "auto"))
+    record = tales.observed(1, dice(), tales.FIRST, "engine.hang", tales.ENDPOINT)
+    did = Did(case=record.case, lever="isolate_endpoint", who="ana", at=record.opened_at + timedelta(minutes=12))
+    observing, acting = mode("engine.hang", "observe"), mode("engine.hang", "auto")
+    (one,) = differing(record, a=observing, b=acting, told=[did])
+    (other,) = differing(record, a=observing, b=acting)
 
-    assert (one.a.words(), one.b.words()) == ("only observes increase_capacity", "acts increase_capacity")
+    assert (one.a.words(), one.b.words()) == ("only observes isolate_endpoint", "acts isolate_endpoint")
     assert one.saves_s == pytest.approx(720, abs=0.01)
     assert other.saves_s is None
+
+
+def test_whether_a_move_that_was_never_made_would_have_asked_is_not_claimed() -> None:
+    """Policy may act alone on small shares only, and how much an observed reroute would have moved is not on record."""
+    (one,) = differing(tales.observed(1, dice(), tales.FIRST), b=mode("demand.surge", "auto"))
+
+    assert one.b.words() == "cannot be told reroute_traffic (G7)"
+    assert one.saves_s is None
 
 
 @pytest.mark.parametrize(

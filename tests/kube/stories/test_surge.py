@@ -125,7 +125,7 @@ async def test_a_surge_that_cannot_be_met_falls_through_to_shedding_the_lowest_t
 
         grown, shed = step_of(record, "increase_capacity"), step_of(record, "shed_load")
         assert (grown.end, grown.receipts) == ("refused", []), story_of(record)
-        assert said(record, "act", "G8", "1-increase_capacity") == why
+        assert said(record, "act", "G8", "2-increase_capacity") == why
         assert (shed.end, shed.standing) == ("mitigated", None), story_of(record)
         assert [r.after["admit/chat/batch"] for r in shed.receipts] == [50, 0, 25, 50, 75, 100]
         assert [p["title"] for p in story.pages()] == ["Closed: restored"]
