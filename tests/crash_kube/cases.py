@@ -139,8 +139,8 @@ STORIES = (
     ),
     Story(
         lever="reboot_node",
-        failure_class="infra.node_down",
-        alert="NodeNotReady",
+        failure_class="infra.gpu_fault",  # its kubelet answers, which triage sees
+        alert="GpuRowRemapPending",
         outcome="fixed",
         writes=(),
         parameters={"node": "{{ node }}"},
