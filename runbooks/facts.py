@@ -76,6 +76,9 @@ class StandingReceipt(Model):
     gpus: int = 0
     since: Time
     under_way: bool = Field(default=False, description="More increments of its step follow, in places that they need.")
+    settings: tuple[str, ...] = Field(
+        default=(), description="What it has set and would put back: of two changes to one setting neither could be."
+    )
 
 
 class Spent(Model):

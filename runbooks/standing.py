@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from runbooks.change import Blast, Receipt
-from runbooks.facts import StandingReceipt
+from runbooks.change import Blast, Receipt, one_way
+from runbooks.facts import Settings, StandingReceipt
 
 
 def merged(first: Receipt | None, latest: Receipt) -> Receipt:
@@ -40,7 +40,12 @@ def merged(first: Receipt | None, latest: Receipt) -> Receipt:
 def counted(rid: str, receipt: Receipt, under_way: bool = False) -> StandingReceipt:
     """How the Guard counts it. `under_way`: further increments of its step follow."""
     found = counted_as(rid, receipt.blast, receipt.case, receipt.lever, receipt.target_id, receipt.acted_at)
-    return found.model_copy(update={"under_way": under_way})
+    return found.model_copy(update={"under_way": under_way, "settings": moved(receipt.before, receipt.after)})
+
+
+def moved(before: Settings, after: Settings) -> tuple[str, ...]:
+    """The settings that differ and can be put back."""
+    return tuple(k for k, value in after.items() if value != before.get(k) and not one_way(k))
 
 
 def counted_as(rid: str, blast: Blast, case: str, lever: str, target_id: str, since: datetime) -> StandingReceipt:

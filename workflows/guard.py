@@ -61,7 +61,7 @@ class Guard:
         self._kept = ""
         self._unkept = False
         self._number = start.number
-        self._changed = self._keeps = False
+        self._changed = self._keeps = self._heeds = False
 
     @workflow.run
     async def run(self, start: GuardStart) -> None:
@@ -71,6 +71,7 @@ class Guard:
         # Whether the run before this one could write it down is not known here: once more.
         self._unkept = self._keeps and self._ready
         self._turns.written = workflow.patched("guard-turns")
+        self._heeds = workflow.patched("guard-heeds-what-comes-meanwhile")
         self._turning = asyncio.create_task(self._turns.run())
         if not self._ready:
             found = await workflow.execute_activity_method(
@@ -172,7 +173,8 @@ class Guard:
         # Another Guard's last word came between: once more, with a higher number.
         self._unkept = kept != self._number + 1
         self._kept = self._kept if self._unkept else memory.mark
-        self._changed = self._unkept
+        # What was taken in while the journal wrote is not in what it wrote: overlooked, it was lost with a termination.
+        self._changed = self._unkept or (self._changed and self._heeds)
         self._number = kept
 
     async def _look_after(self) -> None:

@@ -188,7 +188,7 @@ class Remediation(Doors):
                 case "correlated":
                     return await self._hand_over(case, stood)
                 case "aborted":
-                    return await self._ended(case, stood, end)
+                    return await self._aborted(case, stood)
                 case "observed":
                     return "observed", "observe mode: decided and recorded, nothing was touched"
                 case "stopped":
@@ -264,8 +264,8 @@ class Remediation(Doors):
             end = await stood[-1].run()
             if end == "replan":
                 return None, ""
-            if end not in ("restored", "fixed"):
-                return await self._ended(case, stood, end)
+            if end == "aborted":
+                return await self._aborted(case, stood)
             stood.pop()
         if case.firing() and not case.silent():
             return None, ""
@@ -274,19 +274,14 @@ class Remediation(Doors):
         case.record.restored_at = workflow.now()
         return "restored", "the fault is gone and everything is back to normal"
 
-    async def _ended(self, case: CaseFile, stood: list[Standing], end: str) -> tuple[Outcome, str]:
-        """An abort, or a change that could not be restored: taken back, or owned by a named person or by who was told."""
-        if end == "aborted":
-            left = [s for s in reversed(stood) if not await s.take_back()]  # the newest first: it may lie on an older
-            if not left:
-                return "aborted", f"aborted by {case.aborted_by}; nothing of it stands"
-            case.record.owner = case.aborted_by
-            await case.page_people("aborted", "An aborted case left changes standing", _story(case))
-            return "adopted", f"aborted by {case.aborted_by}, who owns what stands"
-        if len(stood) > 1:  # people were told of the last one only
-            lines = "\n".join(f"- {s.step.step.lever}: {s.step.envelope.direction}" for s in stood)
-            case.record.owner = await case.page_people("adopted", "A case ends with several changes standing", lines)
-        return "adopted", f"what stands is owned by: {case.record.owner}"
+    async def _aborted(self, case: CaseFile, stood: list[Standing]) -> tuple[Outcome, str]:
+        """All is taken back, or owned by the person who said so."""
+        left = [s for s in reversed(stood) if not await s.take_back()]  # the newest first: it may lie on an older
+        if not left:
+            return "aborted", f"aborted by {case.aborted_by}; nothing of it stands"
+        case.record.owner = case.aborted_by
+        await case.page_people("aborted", "An aborted case left changes standing", _story(case))
+        return "adopted", f"aborted by {case.aborted_by}, who owns what stands"
 
     async def _close(self, case: CaseFile, outcome: Outcome, why: str) -> CaseResult:
         """The lock is free by now. First the record, then people are told, then the end."""

@@ -14,16 +14,20 @@ from runbooks.levers import Kind, kind, rejoins
 from runbooks.plan import CheckResult, PlannedStep, RejoinRequest, WatchRequest, WatchResult
 from runbooks.record import StepRecord
 from runbooks.restoring import without_own
+from runbooks.retelling import lasted
 from runbooks.standing import merged
 from workflows import details, levers
 from workflows.casefile import CaseFile
 from workflows.increments import Increments
 
-StandEnd = Literal["restored", "fixed", "aborted", "replan", "kept"]
-RESTORES_AT_MOST = 3
-"""Failed restores before people are asked to look: a fault that comes back each time is not gone."""
-AGAIN_AFTER = 4
-"""So many times as long must the fault have been gone after each restore that failed."""
+StandEnd = Literal["restored", "fixed", "aborted", "replan"]
+TELL_AFTER = 3
+"""Failed restores before people are asked to look: a fault that comes back each time is not gone. It is tried on: what
+stands (users who are refused, an engine that is missed) must not outlive the fault because nobody came."""
+AGAIN_AFTER, MOST_PATIENCE = 4, 16
+"""So many times as long must the fault have been gone after each restore that failed; and at most so many times in all."""
+UNDOES_AT_MOST = 3
+"""Tries to take a change back for an abort, before its people are told that it stands."""
 NOT_YET_AT_MOST = 10
 """Answers of the Guard with a time to ask again, before this part of a restore counts as failed."""
 LEAST_LOAD_S = 120.0
@@ -63,10 +67,12 @@ class Standing:
             if self.case.taken_by or self.case.aborted_by:
                 continue  # a person's word is no failed restore; the watch hears it first
             self._failed += 1
-            if self._failed >= RESTORES_AT_MOST:
-                why = f"{self.step.step.lever} could not be taken back {self._failed} times; it still stands"
-                self.case.record.owner = await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
-                return "kept"
+            if self._failed == TELL_AFTER:
+                why = (
+                    f"{self.step.step.lever} could not be taken back {self._failed} times; it stands, and is tried again "
+                    f"each time the fault has been gone for {lasted(self._patience())}"
+                )
+                await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
 
     async def _for_good(self) -> StandEnd:
         """The fault is gone, and this change is meant to stay: it counts no longer as standing."""
@@ -115,9 +121,7 @@ class Standing:
                     self.case.note("fault gone?", look.detail)
                 self._clear_since = self._clear_since or now
                 pause = every
-                # What stands may be all that keeps the fault away: each restore that failed is tried again much later.
-                patience = self.step.restore.clear_for_s * AGAIN_AFTER**self._failed
-                if (now - self._clear_since).total_seconds() >= patience:
+                if (now - self._clear_since).total_seconds() >= self._patience():
                     # What stood unproven has helped after all, or only in part and something else did: users are well.
                     self.case.record.mitigated_at = self.case.record.mitigated_at or self._clear_since
                     return None
@@ -130,6 +134,10 @@ class Standing:
             if self._clear_since is None:
                 stood_s = (workflow.now() - since).total_seconds()
                 pause = min(pause * 1.3, max(LONGEST_LOOK_S, stood_s / 20))
+
+    def _patience(self) -> float:
+        """What stands may be all that keeps the fault away: after a restore that failed it is tried again much later."""
+        return self.step.restore.clear_for_s * min(float(AGAIN_AFTER) ** self._failed, MOST_PATIENCE)
 
     def _quiet(self) -> bool:
         """No alert fires, or its detector has said nothing for so long that only the measurement counts."""
@@ -247,7 +255,7 @@ class Standing:
         stands = self.record.standing
         if stands is None:
             return True
-        for _ in range(RESTORES_AT_MOST):
+        for _ in range(UNDOES_AT_MOST):
             result = await self.moves.check(self.step, "undo", len(self.record.receipts), stands)
             if result is not None and result.complete:  # somebody was faster, or nothing of it can be taken back
                 self.record.standing = None
