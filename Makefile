@@ -25,7 +25,7 @@ check: .venv/.synced ## style, types, direction of imports, catalogue
 	.venv/bin/ruff check -q
 	.venv/bin/ruff format -q --check
 	.venv/bin/mypy
-	.venv/bin/lint-imports --no-timings >/dev/null || .venv/bin/lint-imports
+	.venv/bin/lint-imports >/dev/null || .venv/bin/lint-imports
 	.venv/bin/interlock runbook check
 
 mutants: .venv/.synced ## every gate and Guard rule, changed in one place: is it caught?

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from runbooks.change import Change, NothingToDo
 from runbooks.detection import Target
-from runbooks.facts import Facts, GuardView, StandingReceipt, Unknown
+from runbooks.facts import Facts, GuardView, Settings, StandingReceipt, Unknown
 from runbooks.gates.question import Question
 from runbooks.levers import FreezeChanges, IncreaseCapacity, ResetGpu
 from runbooks.plan import GateVerdict
-from tests.runbooks.gate_lab import NOW, STEP, agrees, facts, known, policy, question, table, verdict
+from tests.runbooks.gate_lab import KEY, NOW, STEP, agrees, facts, known, policy, question, table, verdict
 
 
 def guard(**more: Any) -> Facts:
@@ -31,6 +32,24 @@ def step(what: Any, **more: Any) -> Question:
     return question(step=STEP.model_copy(update={"step": what}), **more)
 
 
+def held(*keys: str, case: str = "other#1.1") -> Facts:
+    """Settings that a standing change of a case would put back."""
+    stands = StandingReceipt(
+        receipt_id="r", case=case, lever="shed_load", target_id="lab/service/b", since=NOW, settings=keys
+    )
+    return guard(standing=(stands,))
+
+
+def moving(before: Settings, after: Settings, **more: Any) -> Question:
+    """A change of these settings."""
+    return question(change=Change(before=before, after=after, last=True), **more)
+
+
+TAKEN = verdict(
+    "G4", "deny",
+    f"{KEY} was set by shed_load of other, which stands: of two changes to one setting neither could be taken back",
+)  # fmt: skip
+RESETS = "gpu/n1/0"
 GROW = IncreaseCapacity(pool="pool-a")
 WAITS = verdict(
     "G4", "hold", "rebalance_nodes of other on lab/node/n1 is under way: its next increment comes first",
@@ -63,6 +82,17 @@ G4 = [
     (FREE, step(FreezeChanges(cluster="lab")), between()),
     (FREE, question(), between()),
     (FREE, question(purpose="restore"), guard(breaker="61 acts")),
+    # Seed 156, incident 35: two cases that shed one tier each found the other's value, and it stayed shed.
+    (TAKEN, question(), held(KEY)),
+    (TAKEN, question(), held("admit/chat/batch", KEY)),
+    (FREE, question(), held("admit/chat/batch")),
+    (FREE, question(), held(KEY, case="me#1.1")),
+    (FREE, question(purpose="undo"), held(KEY)),
+    (FREE, question(purpose="restore"), held(KEY)),
+    (FREE, question(change=NothingToDo(why="it is out")), held(KEY)),
+    # What stays as it is, or is no value that could be put back, is nobody's.
+    (FREE, moving({KEY: "in", "x": 1}, {KEY: "in", "x": 2}), held(KEY)),
+    (FREE, moving({RESETS: 1}, {RESETS: 2}), held(RESETS)),
     (verdict("G4", "deny", "the Guard could not be asked: it does not answer", unknown=True), question(), LOST),
     (verdict("G4", "deny", "the Guard could not be asked: it does not answer", unknown=True), question(purpose="undo"), LOST),
     (verdict("G4", "deny", "the Guard could not be asked: it does not answer", unknown=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runbooks.change import Change, Receipt
 from runbooks.facts import Settings
 from runbooks.planning import plan_restore
+from runbooks.standing import counted
 from tests.runbooks import clusters as c
 from workflows.standing import left
 
@@ -35,3 +36,11 @@ def test_after_a_part_of_the_ramp_the_rest_stands() -> None:
 
     assert found is not None
     assert (found.before, found.after) == ({"replicas/big": 2}, {"replicas/big": 4})
+
+
+def test_the_guards_book_names_the_settings_that_a_standing_change_would_put_back() -> None:
+    """Not those that it only held to be as they are, and nothing that cannot be put back."""
+    before: Settings = {"paused/big": "off", "autoscale/big": "off", "pod/big-0": "u1"}
+    stands = receipt(before, {"paused/big": "on", "autoscale/big": "off", "pod/big-0": "u2"})
+
+    assert counted("r", stands).settings == ("paused/big",)
