@@ -4,7 +4,7 @@ PYTHON ?= python3
 TOOLS := .uv
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 ARGS ?=
-.PHONY: demo demo-cluster up test check mutants properties histories format clean
+.PHONY: demo demo-cluster up test check mutants properties histories bench format clean
 
 demo: .venv/.engines ## break a real engine and watch Interlock mend it
 	@.venv/bin/interlock demo $(ARGS)
@@ -37,6 +37,9 @@ properties: .venv/.synced ## 10,000 steps of the real Guard and real cases
 histories: .venv/.synced ## record tests/histories/ anew
 	rm -f tests/histories/*.json
 	.venv/bin/python -m tests.run tests/scenarios --record-histories
+
+bench: .venv/.synced ## how fast, beside Robusta and ansible-rulebook: .bench/results, docs/performance.md
+	UV=$(UV) .venv/bin/python -m tests.bench $(ARGS)
 
 format:
 	.venv/bin/ruff check -q --fix
