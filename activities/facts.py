@@ -168,7 +168,7 @@ class Gatherer:
         if isinstance(seen, Unknown) or any(p.address == target.endpoint for p in seen.value.state.pods.values()):
             return None  # not known to be gone: what the generation says counts
         detail = f"no replica of {pool.name} is at {target.endpoint} any more"
-        return Known(value=FaultNow(holds=False, detail=detail), observed_at=seen.value.observed_at)
+        return Known(value=FaultNow(holds=False, detail=detail, absent=True), observed_at=seen.value.observed_at)
 
     async def _by_criterion(self, criterion: Criterion, indicator: IndicatorQuery) -> Known[FaultNow] | Unknown:
         read = await self._reading(indicator)

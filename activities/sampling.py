@@ -79,7 +79,7 @@ class SamplingActivities:
         fault = await self._gather.fault(req.target, req.step, pools)
         if isinstance(fault, Unknown):
             return WatchResult(gone=None, detail=fault.why)
-        return WatchResult(gone=not fault.value.holds, detail=fault.value.detail)
+        return WatchResult(gone=not fault.value.holds, detail=fault.value.detail, absent=fault.value.absent)
 
     @activity.defn(name="rejoin")
     async def rejoin(self, req: RejoinRequest) -> Rejoin:

@@ -56,6 +56,7 @@ class FaultNow(Model):
 
     holds: bool
     detail: str
+    absent: bool = Field(default=False, description="Nobody is there any more, by the cluster's own word.")
 
 
 class StandingReceipt(Model):

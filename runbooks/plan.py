@@ -269,6 +269,7 @@ class WatchResult(Model):
 
     gone: bool | None
     detail: str
+    absent: bool = Field(default=False, description="Nobody is there any more whom the fault could hold.")
 
 
 class ReadBackRequest(Model):

@@ -60,6 +60,7 @@ class CaseFile:
         self.requesters: set[str] = set()
         self._pending: Pending | None = None
         self._ended: Pending | None = None
+        self.left_out = False  # something stands that nobody watches: people own it
         self._had_receipts = 0
         self._attesting = asyncio.Lock()
         self.taken_back = False

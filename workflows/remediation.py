@@ -266,9 +266,12 @@ class Remediation(Doors):
                 return None, ""
             if end == "aborted":
                 return await self._aborted(case, stood)
+            case.left_out = case.left_out or end == "absent"  # kept through a new plan: it may not close as restored
             stood.pop()
         if case.firing() and not case.silent():
             return None, ""
+        if case.left_out:
+            return "adopted", f"what stands is owned by: {case.record.owner}"
         if not any(s.back == "restorable" and s.receipts for s in case.record.steps):
             return "fixed", "the fault is gone, and what was changed is meant to stay"
         case.record.restored_at = workflow.now()

@@ -20,7 +20,7 @@ from workflows import details, levers
 from workflows.casefile import CaseFile
 from workflows.increments import Increments
 
-StandEnd = Literal["restored", "fixed", "aborted", "replan"]
+StandEnd = Literal["restored", "fixed", "aborted", "replan", "absent"]
 TELL_AFTER = 3
 """Failed restores before people are asked to look: a fault that comes back each time is not gone. It is tried on: what
 stands (users who are refused, an engine that is missed) must not outlive the fault because nobody came."""
@@ -51,6 +51,7 @@ class Standing:
         self._back = 0.0
         self._failed = 0
         self._rejoin: Rejoin | None = None
+        self._absent = False
 
     async def run(self) -> StandEnd:
         """Until everything is back to normal, or a person or a graver alert ends it."""
@@ -67,12 +68,24 @@ class Standing:
             if self.case.taken_by or self.case.aborted_by:
                 continue  # a person's word is no failed restore; the watch hears it first
             self._failed += 1
+            if self._failed >= TELL_AFTER and self._absent:
+                return await self._left_out()
             if self._failed == TELL_AFTER:
                 why = (
                     f"{self.step.step.lever} could not be taken back {self._failed} times; it stands, and is tried again "
                     f"each time the fault has been gone for {lasted(self._patience())}"
                 )
                 await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
+
+    async def _left_out(self) -> Literal["absent"]:
+        """Users would meet nobody at each further try. People own what stands: who comes back there must be put in by them."""
+        rid = self.record.standing.id if self.record.standing is not None else ""
+        why = (
+            f"nobody is there any more, and it could not be put back {self._failed} times: it stays as it is "
+            f"({self.step.envelope.direction}). When somebody is there again: interlock undo {rid}"
+        )
+        self.case.record.owner = await self.case.page_people(f"{self.step.id}/absent", "What stands has nobody", why)
+        return "absent"
 
     async def _for_good(self) -> StandEnd:
         """The fault is gone, and this change is meant to stay: it counts no longer as standing."""
@@ -114,6 +127,7 @@ class Standing:
             if stop == "aborted" or stop == "replan":
                 return stop
             look = await self._look()
+            self._absent = look.absent
             quiet = self._quiet()
             if look.gone and quiet:
                 now = workflow.now()
