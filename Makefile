@@ -50,11 +50,11 @@ $(TOOLS)/bin/uv:
 	$(TOOLS)/bin/pip install -q 'uv>=0.9,<1'
 
 .venv/.synced: $(if $(filter $(TOOLS)/bin/uv,$(UV)),$(UV)) pyproject.toml uv.lock
-	$(UV) sync -q --locked --extra demo --extra replay
+	$(UV) sync -q --locked --extra demo --extra replay --extra postgres
 	@touch $@
 
 .venv/.engines: $(if $(filter $(TOOLS)/bin/uv,$(UV)),$(UV)) pyproject.toml uv.lock
-	@$(UV) sync -q --locked --extra demo --extra replay --extra engines
+	@$(UV) sync -q --locked --extra demo --extra replay --extra postgres --extra engines
 	@touch $@ .venv/.synced
 
 clean:

@@ -40,6 +40,7 @@ GROUPS = {
     "cases": "cases",
     "histories": "histories",
     "incident": "incident",
+    "journal": "journal",
     "policy": "policy",
     "runbook": "runbook",
 }

@@ -1,6 +1,7 @@
 """Implements Journal with SQLAlchemy on SQLite (a file) or PostgreSQL. Every method may be repeated.
 
-What returned is on disk: SQLite runs in WAL mode with synchronous=FULL. No token and no secret is kept: in a case's
+What returned is on disk: SQLite runs in WAL mode with synchronous=FULL, and a PostgreSQL server without fsync is refused
+(sql_engine.py). No token and no secret is kept: in a case's
 record the values under secret-looking names, bearer tokens and JWTs are replaced before they are written.
 """
 
@@ -12,11 +13,13 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Engine, Insert, Select, Update, create_engine, event, insert, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import Connection, Insert, Select, Update, insert, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from activities.adapters.sql_tables import cases, guards, metadata, receipts, told
+from activities.adapters import sql_schema
+from activities.adapters.sql_engine import engine_of, is_sqlite, parsed
+from activities.adapters.sql_tables import cases, guards, receipts, told
 from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt
 from runbooks.redact import redacted
@@ -36,30 +39,23 @@ class ClosedRow(NamedTuple):
 
 
 class SqlJournal:
-    """`url` as SQLAlchemy has it: `sqlite:////var/lib/interlock/journal.db`, `postgresql+psycopg://…`.
+    """`url` as SQLAlchemy has it: `sqlite:////var/lib/interlock/journal.db`, `postgresql://…` (psycopg).
 
-    Creates the tables. Raises Permanent for a URL that cannot serve, Retryable when the database is not there yet.
+    A SQLite file is made and upgraded. Raises Permanent for a URL that cannot serve, and for a PostgreSQL database whose
+    schema is not this code's: `interlock journal upgrade` brings it there. Retryable when the database is not there yet.
     """
 
     def __init__(self, url: str) -> None:
+        where = parsed(url)
+        self._engine = engine_of(where)
         try:
-            parsed = make_url(url)
-        except ArgumentError:
-            raise Permanent("the journal's URL is not an SQLAlchemy URL") from None  # it may hold a password: not shown
-        if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-            raise Permanent("a journal in memory outlives nothing: name a file, as in sqlite:////path/journal.db")
-        self._engine = _engine(url)
-        self._tables()
-
-    def _tables(self) -> None:
-        """Makes what is missing. Two processes that begin on a fresh file at once both find nothing: the second then finds
-        the first's tables, and looks again."""
-        try:
-            self._in_transaction(metadata.create_all)
-        except Retryable as error:
-            if "already exists" not in str(error):
-                raise
-            self._in_transaction(metadata.create_all)
+            if is_sqlite(where):
+                called(lambda: sql_schema.open_sqlite(self._engine))
+            elif wrong := self._in_transaction(sql_schema.check):
+                raise Permanent(wrong)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     async def intend(self, permit: Permit, change: Change, receipt: Receipt) -> bool:
         """Before the act: writes it down. False, and nothing written, when the permit is known."""
@@ -214,35 +210,44 @@ class SqlJournal:
         return await asyncio.to_thread(self._in_transaction, work)
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
-        try:
+        def transaction() -> T:
             with self._engine.begin() as connection:
                 return work(connection)
-        except OperationalError as error:
-            # Locked, full, gone. A commit of unknown outcome ends here too, and asking again is safe for every method.
-            raise Retryable(f"the journal is not available: {error.orig}") from error
-        except IntegrityError as error:
-            raise _Taken(str(error.orig)) from error
-        except DBAPIError as error:
-            raise Permanent(f"the journal refused: {error.orig}") from error
+
+        return called(transaction)
 
 
 class _Taken(Permanent):
     """A row of that key is there already."""
 
 
-def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
-    if engine.dialect.name == "sqlite":
+TO_MEND = {
+    "42501": "the database user lacks a right, see docs/production.md",
+    "25006": "the server takes no writes: a standby, or read-only",
+    "42P01": f"a table is missing: run {sql_schema.UPGRADE} as its owner",
+    "42703": f"a column is missing: run {sql_schema.UPGRADE} as its owner",
+}
+"""SQLSTATE → what an operator mends while the case waits."""
 
-        @event.listens_for(engine, "connect")
-        def _durable(connection: Any, record: object) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA busy_timeout=5000")
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.close()
 
-    return engine
+def called(transaction: Callable[[], T]) -> T:
+    """Runs it, with the database's errors as the port's. _Taken: a row of that key is there."""
+    try:
+        return transaction()
+    except NoConnectionFree as error:
+        raise Retryable("the journal is not available: all connections of this process are in use") from error
+    except IntegrityError as error:
+        raise _Taken(_line(error.orig)) from error
+    except DBAPIError as error:
+        mend = TO_MEND.get(getattr(error.orig, "sqlstate", None) or "", "")
+        if mend or isinstance(error, OperationalError) or error.connection_invalidated:
+            # Locked, full, gone. A commit of unknown outcome ends here too, and asking again is safe for every method.
+            raise Retryable(f"the journal is not available: {_line(error.orig)}{mend and f' ({mend})'}") from error
+        raise Permanent(f"the journal refused: {_line(error.orig)}") from error
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _row(receipt: Receipt, state: str) -> dict[str, Any]:

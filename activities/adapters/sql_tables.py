@@ -1,10 +1,17 @@
-"""The journal's tables. No SQLite-only and no PostgreSQL-only type: the same file serves both."""
+"""The journal's tables. No SQLite-only and no PostgreSQL-only type: the same file serves both.
+
+What is changed here needs a migration (migrations/): tests/adapters/test_journal_schema.py fails until there is one.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
+HEAD = "0001"
+"""The newest migration, which makes exactly these tables. Said here, so that a start needs no Alembic to compare it."""
+VERSION_TABLE = "journal_version"
+"""Where a database says which migration it is at. Not Alembic's own name: other programs may use that beside us."""
 
 cases = Table(
     "cases",
