@@ -24,6 +24,8 @@ from tests.bench.wire import Connection
 from worker.demo.processes import ProcessTree, free_ports
 
 ROWS = ("embedded", "production", "robusta", "rulebook")
+KILL_ACT_S = 0.1
+"""How long an action takes in the kill run: with none at all nothing would be under way when the signal comes."""
 MEASURES = ("paced", "burst", "slow", "kill")
 
 
@@ -89,6 +91,8 @@ async def one(what: str, who: Contestant, sink: SinkView, options: argparse.Name
     if what == "slow":
         await sink.slow(1.0)
         count = min(count, options.slow_alerts)
+    if what == "kill":
+        await sink.slow(KILL_ACT_S)
     quiet = 12.0 if peer else 15.0
     return await storm(who, sink, count, quiet, options.most, kill=what == "kill")
 

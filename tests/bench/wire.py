@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
+IDLE_S = 2.0
 Handler = Callable[[str, str, bytes], Awaitable[tuple[int, Any]]]
 
 
@@ -24,6 +26,7 @@ class Connection:
     def __init__(self, host: str, port: int) -> None:
         self._place = (host, port)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = time.monotonic()
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,6 +46,8 @@ class Connection:
 
     async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> tuple[int, bytes]:
         """Status and body. OSError or EOFError when there is no whole answer."""
+        if time.monotonic() - self._used > IDLE_S:
+            await self.close()  # servers close idle connections after five seconds: a request would run into that
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._place)
         reader, writer = self._streams
@@ -59,6 +64,7 @@ class Connection:
         except BaseException:
             await self.close()
             raise
+        self._used = time.monotonic()
         if closes:
             await self.close()
         return int(first.split()[1]), text
