@@ -83,7 +83,7 @@ async def one(what: str, who: Contestant, sink: SinkView, options: argparse.Name
     peer = not isinstance(who, Interlock)
     if what == "paced":
         await warm(who, sink)
-        return await paced(who, sink, options.samples, options.gap)
+        return await paced(who, sink, options.samples // (3 if isinstance(who, Rulebook) else 1), options.gap)
     if isinstance(who, Interlock):
         await who.hang_one_of_each()
     slow_act = isinstance(who, Rulebook)
@@ -93,7 +93,7 @@ async def one(what: str, who: Contestant, sink: SinkView, options: argparse.Name
         count = min(count, options.slow_alerts)
     if what == "kill":
         await sink.slow(KILL_ACT_S)
-    quiet = 12.0 if peer else 15.0
+    quiet = 8.0 if peer else 15.0
     return await storm(who, sink, count, quiet, options.most, kill=what == "kill")
 
 

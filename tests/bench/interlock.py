@@ -206,11 +206,11 @@ class Interlock:
             found += sent.alert.fingerprint in texts[name]
         return found, "fingerprints found in workflow histories"
 
-    def _cases(self, endpoint: str) -> int:
-        """Closed cases of an engine, read from the journal's file: asking the worker would be load on it."""
+    def _cases(self, endpoint: str) -> str:
+        """When a case of an engine closed last, read from the journal's file: asking the worker would be load on it."""
         with contextlib.closing(sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True)) as db:
-            query = "select count(*) from cases where workflow_id like ?"
-            return int(db.execute(query, (f"%/endpoint/{endpoint}",)).fetchone()[0])
+            query = "select max(closed_at) from cases where workflow_id like ?"
+            return str(db.execute(query, (f"%/endpoint/{endpoint}",)).fetchone()[0] or "")
 
     async def _fault(self, target: Target, *, hang: bool) -> None:
         host, _, port = target.endpoint.rpartition(":")

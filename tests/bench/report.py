@@ -15,10 +15,21 @@ from typing import Any
 from tests.bench.plot import draw
 
 COLUMNS = (
-    "who", "paced p50 / p95 / p99 ms", "× Robusta p50", "answer p50 ms", "burst: accepted/s", "burst: answer p99 ms",
-    "acted of due", "acts/s", "slow (1 s) acts: acted of due", "slow: last act s", "kill -9 (0.1 s acts): accepted", "kill: accepted, never acted on, of due",
-    "kill: acted on twice", "kill: accepted that are kept",
-)  # fmt: skip
+    "who",
+    "paced p50 / p95 / p99 ms",
+    "× Robusta p50",
+    "answer p50 ms",
+    "burst: accepted/s",
+    "burst: answer p99 ms",
+    "burst: acted of due",
+    "burst: acts/s",
+    "slow (1 s) acts: acted of due",
+    "slow: last act s",
+    "kill -9 (0.1 s acts): accepted",
+    "kill: never acted on, of due",
+    "kill: acted on twice",
+    "kill: accepted that are kept",
+)
 
 
 def machine() -> dict[str, str]:
