@@ -36,7 +36,7 @@ class Remediation(Doors):
         super().__init__()
         self._round = 1
         self._cut_short = False
-        self._renewed = False
+        self._renewed = self._by_chance = False
 
     @workflow.run
     async def run(self, raw: RawValue = NOTHING) -> CaseResult:
@@ -44,6 +44,7 @@ class Remediation(Doors):
         # Asked for before anything else: where a query cuts a workflow task short while a local activity runs, a replay comes
         # by here before it knows of a patch that was asked for after it (temporalio 1.35, measured).
         self._renewed = workflow.patched("looks-and-rests")
+        self._by_chance = workflow.patched("case-ids-by-chance")
         while True:
             case = self._open()
             result = await self._one_round(case, raw)
@@ -62,7 +63,9 @@ class Remediation(Doors):
 
     def _open(self) -> CaseFile:
         info = workflow.info()
-        case = CaseFile(f"{info.workflow_id}#{info.first_execution_run_id[:8]}.{self._round}", workflow.now())
+        # A run id begins with its time: two cases of one target within a minute had one id, and one record for both.
+        run = info.first_execution_run_id[-8:] if self._by_chance else info.first_execution_run_id[:8]
+        case = CaseFile(f"{info.workflow_id}#{run}.{self._round}", workflow.now())
         case.renewed = self._renewed
         if self._case is not None:
             case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard

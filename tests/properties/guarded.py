@@ -71,12 +71,12 @@ class Case:
     @property
     def case(self) -> str:
         """As a Remediation names its first round."""
-        return f"{self.workflow}#{self.run[:8]}.1"
+        return f"{self.workflow}#{self.run[-8:]}.1"
 
     @property
     def life(self) -> str:
         """What of it a Guard tells apart."""
-        return f"{self.workflow}#{self.run[:8]}"
+        return f"{self.workflow}#{self.run[-8:]}"
 
     @property
     def rid(self) -> str:

@@ -676,6 +676,7 @@ async def test_a_fault_that_returns_after_restore_is_mitigated_again_until_attem
     async with labs.running_worker(lab.parts(patient(isolate_endpoint=twice))), ended(lab) as cases:
         await start_guard(lab, look_every_s=60)
         await measured(lab)
+        ids: set[str] = set()
         for _ in range(2):
             await hang(lab, engine)
             alert = lab.hang(engine)
@@ -684,7 +685,10 @@ async def test_a_fault_that_returns_after_restore_is_mitigated_again_until_attem
             await lab.in_state(handle, "mitigated")
             engine.go_on()
             await lab.resolve(alert)
-            assert (await handle.result())["outcome"] == "restored"
+            result = await handle.result()
+            assert result["outcome"] == "restored"
+            ids.add(result["case"])
+        assert len(ids) == 2  # within a minute: one id for both would leave one record
         told = len(lab.pages())
         await hang(lab, engine)
         handle = await lab.start(lab.hang(engine))
