@@ -48,7 +48,7 @@ async def fetch(client: Client, name: str) -> tuple[str, str]:
                 f"{name}: Temporal has no such run in namespace {client.namespace} (any more); `interlock cases list` has names"
             ) from None
         raise TemporalAway(f"Temporal does not answer: {error.message}") from error
-    return file_name(f"{about.id}-{about.run_id[:8]}"), history.to_json()
+    return file_name(f"{about.id}-{about.run_id[-8:]}"), history.to_json()
 
 
 def file_name(text: str) -> str:
@@ -72,13 +72,13 @@ def _write(path: Path, text: str, beside: Beside) -> None:
 
 
 async def _run_of(client: Client, name: str) -> WorkflowHandle[Any, Any]:
-    """A case id is `WORKFLOW_ID#` and the first eight digits of its first run."""
+    """A case id is `WORKFLOW_ID#` and the last eight digits of its first run; the first eight before those were by chance."""
     workflow, mark, case = name.partition("#")
     if not mark:
         return client.get_workflow_handle(workflow)
     first = case.partition(".")[0]
     quoted = workflow.replace("\\", "\\\\").replace('"', '\\"')
     async for one in client.list_workflows(f'WorkflowId = "{quoted}"', rpc_timeout=PATIENCE):
-        if first and one.run_id.startswith(first):
+        if first and (one.run_id.endswith(first) or one.run_id.startswith(first)):
             return client.get_workflow_handle(one.id, run_id=one.run_id)
     raise NotKept(f"{name}: Temporal has no run of that case (any more)")

@@ -95,18 +95,18 @@ async def test_without_what_stands_beside_it_says_what_it_could_not_see(tmp_path
 
     rc, out, _ = await histories("check", path)
     assert (rc, out.splitlines()) == (
-        0,
+        1,
         [
-            f"ok  {NAME}: 216 events, 52 decisions, 0 verdicts",
+            # Accepted since it was recorded: what is accepted stands beside the history.
+            f'{NAME}: event 80: signal release arguments[0].stands.settings: (nothing) → ["endpoint/chat-a/127.0.0.1:25468"]',
             f"arguments of local activities not compared: nothing stands beside the history: {NAME} (7)",
             f"not judged again: policy {ref} is not here, give it with --policy: {NAME} (6)",
-            "1 histories, 0 differences",
+            "1 histories, 1 differences",
         ],
     )
     _, out, _ = await histories("check", path, "--policy", rules)
     assert "not judged again: its fleet is not here, give it with --fleet" in out
     _, out, _ = await histories("check", path, "--policy", rules, "--fleet", fleet)
-    assert "6 verdicts" in out
     assert "judged again" not in out
 
 
