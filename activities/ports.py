@@ -167,8 +167,9 @@ class Journal(Protocol):
         ...
 
     async def remember(self, domain: str, number: int, memory: str) -> int:
-        """Keeps what the Guard of a domain must not forget, as JSON, unless one of this number or a higher one is kept: the
-        last write of a Guard that was terminated may come late. The number that is kept; `number`: this one is."""
+        """Keeps what the Guard of a domain must not forget, as JSON, in the place of the one numbered just before it, or as
+        the first: the last write of a Guard that was terminated may come late, and must not undo what the next has written.
+        `number`: this one is kept. Another: it is not; write again under the next after that one, until it is."""
         ...
 
     async def remembered(self, domain: str) -> tuple[int, str] | None:

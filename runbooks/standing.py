@@ -39,8 +39,9 @@ def merged(first: Receipt | None, latest: Receipt) -> Receipt:
 
 def counted(rid: str, receipt: Receipt, under_way: bool = False) -> StandingReceipt:
     """How the Guard counts it. `under_way`: further increments of its step follow."""
-    found = counted_as(rid, receipt.blast, receipt.case, receipt.lever, receipt.target_id, receipt.acted_at)
-    return found.model_copy(update={"under_way": under_way, "settings": moved(receipt.before, receipt.after)})
+    settings = moved(receipt.before, receipt.after)
+    found = counted_as(rid, receipt.blast, receipt.case, receipt.lever, receipt.target_id, receipt.acted_at, settings)
+    return found.model_copy(update={"under_way": under_way})
 
 
 def moved(before: Settings, after: Settings) -> tuple[str, ...]:
@@ -48,7 +49,9 @@ def moved(before: Settings, after: Settings) -> tuple[str, ...]:
     return tuple(k for k, value in after.items() if value != before.get(k) and not one_way(k))
 
 
-def counted_as(rid: str, blast: Blast, case: str, lever: str, target_id: str, since: datetime) -> StandingReceipt:
+def counted_as(
+    rid: str, blast: Blast, case: str, lever: str, target_id: str, since: datetime, settings: tuple[str, ...]
+) -> StandingReceipt:
     """The same for an act that may have no receipt: nobody knows whether it was applied."""
     return StandingReceipt(
         receipt_id=rid,
@@ -61,6 +64,7 @@ def counted_as(rid: str, blast: Blast, case: str, lever: str, target_id: str, si
         nodes=blast.nodes,
         gpus=blast.gpus,
         since=since,
+        settings=settings,
     )
 
 

@@ -261,8 +261,10 @@ class Lab:
         with contextlib.suppress(RPCError):  # there is none
             await self.client.get_workflow_handle(guard_id(domain)).terminate("end of the test")
         journal = SqlJournal(self.journal_url)
-        kept = await journal.remembered(domain)
-        await journal.remember(domain, (kept[0] if kept else 0) + 1000, Memory(domain=domain).model_dump_json())
+        # What the Guard had under way may come between; after this it comes too late.
+        number, nothing = 0, Memory(domain=domain).model_dump_json()
+        while (kept := await journal.remember(domain, number + 1, nothing)) != number + 1:
+            number = kept
         journal.dispose()
 
     async def status(self, handle: WorkflowHandle[Any, Any]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from typing import NoReturn
 
 from activities.errors import PortError
 from runbooks.loader import CatalogError
 from worker.cli import app
 from worker.errors import OperatorError
+from worker.leave import leave
 
 
 def run() -> int:
@@ -23,16 +24,9 @@ def run() -> int:
     return 0
 
 
-def main() -> None:
-    """Ends the process without the interpreter's own end: threads of the Temporal SDK can crash it there (SIGABRT)."""
-    try:
-        status = run()
-    except BaseException:  # noqa: BLE001  # os._exit would swallow the traceback
-        sys.excepthook(*sys.exc_info())
-        status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+def main() -> NoReturn:
+    """Runs one command and ends the process."""
+    leave(run)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def _write(path: Path, text: str, beside: Beside) -> None:
 
 
 async def _run_of(client: Client, name: str) -> WorkflowHandle[Any, Any]:
-    """A case id is `WORKFLOW_ID#` and the last eight digits of its first run; the first eight before those were by chance."""
+    """A case id is `WORKFLOW_ID#` and the last eight digits of its first run; in older cases the first eight."""
     workflow, mark, case = name.partition("#")
     if not mark:
         return client.get_workflow_handle(workflow)

@@ -120,9 +120,7 @@ def _serve(pipe: Connection, options: Options, library: Library) -> None:
     """The life of one process. Its end is not the interpreter's own: threads of the SDK can crash it there."""
     os.setpgid(0, 0)  # a group of its own: see `_kill`
     os.set_inheritable(pipe.fileno(), False)  # held by its server, the pipe would not end with it
-    os.environ.setdefault(
-        "TOKIO_WORKER_THREADS", "1"
-    )  # the SDK's; a second one only takes the core from the other process
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # the SDK's; a second takes the core from the other process
     gc.disable()  # a tenth of the time; collected between incidents instead
     logging.getLogger("temporalio").setLevel(logging.CRITICAL)  # an act that is refused is no fault of the replay
     status = 0

@@ -16,7 +16,7 @@ from runbooks.guard import Release
 from runbooks.guard_book import remedy
 from runbooks.plan import ApplyRequest, CheckRequest, CheckResult, Effect, PlannedStep, Sample, VerifyRequest
 from runbooks.record import StepRecord
-from runbooks.standing import counted, counted_as
+from runbooks.standing import counted, counted_as, moved
 from workflows import levers
 from workflows.casefile import CaseFile
 from workflows.locally import locally, reason
@@ -202,7 +202,8 @@ class Increments:
         record = self.case.record
         assert record.target is not None
         rid, target = f"{record.case}/{step.id}/uncertain", record.target.id
-        stands = counted_as(rid, change.blast, record.case, step.step.lever, target, workflow.now())
+        settings = moved(change.before, change.after)
+        stands = counted_as(rid, change.blast, record.case, step.step.lever, target, workflow.now(), settings)
         release = Release(
             case=record.case,
             workflow_id=record.workflow_id,

@@ -84,7 +84,9 @@ class Standing:
             f"nobody is there any more, and it could not be put back {self._failed} times: it stays as it is "
             f"({self.step.envelope.direction}). When somebody is there again: interlock undo {rid}"
         )
-        self.case.record.owner = await self.case.page_people(f"{self.step.id}/absent", "What stands has nobody", why)
+        self.case.record.owner = await self.case.page_people(
+            f"{self.step.id}/absent", "Nobody is there to be put back", why
+        )
         return "absent"
 
     async def _for_good(self) -> StandEnd:

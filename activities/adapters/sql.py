@@ -168,16 +168,20 @@ class SqlJournal:
         return await self._texts(select(told.c.did).where(told.c.case_id == case).order_by(told.c.seq))
 
     async def remember(self, domain: str, number: int, memory: str) -> int:
-        """Keeps a Guard's memory, a JSON text, if none of this number or a higher one is kept. The number that is kept."""
+        """Keeps a Guard's memory, a JSON text, if what is kept is the one before it. The number that is kept."""
         row = {"number": number, "written_at": datetime.now(UTC).isoformat(), "memory": memory}
-        newer = update(guards).where((guards.c.domain == domain) & (guards.c.number < number)).values(row)
-        if await self._update(newer) or await self._insert(insert(guards).values(row | {"domain": domain})):
+        # Not "any lower one": a terminated Guard's last write may carry a higher number than what the next has written by now.
+        after = update(guards).where((guards.c.domain == domain) & (guards.c.number == number - 1)).values(row)
+        if await self._update(after) or await self._insert(insert(guards).values(row | {"domain": domain})):
             return number
         kept = await self.remembered(domain)
         if kept is None:
             raise Retryable(f"what the Guard of {domain} knew is gone from the journal: it is written down again")
-        # The same again after a commit of unknown outcome is this one; of two with one number the first stays.
-        return number if kept == (number, memory) else max(kept[0], number + 1)
+        if kept[0] != number:
+            return kept[0]
+        # The same again after a commit of unknown outcome is this one; of two with one number the first stays, and the other
+        # must not take it for his own.
+        return number if kept[1] == memory else number + 1
 
     async def remembered(self, domain: str) -> tuple[int, str] | None:
         """The number and text of the memory that was kept last, or None."""

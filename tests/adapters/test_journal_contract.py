@@ -337,13 +337,30 @@ def test_sqlite_syncs_every_commit(tmp_path: Path) -> None:
 async def test_what_a_guard_must_not_forget_is_kept_and_a_late_word_of_an_old_guard_does_not_replace_it(
     journal: SqlJournal,
 ) -> None:
-    """Numbers rise. The same again is the same; another text under a number that is taken is not kept."""
+    """Each takes the place of the one before it. The same again is the same; another text under a number that is taken is
+    not kept."""
     assert await journal.remembered("c1") is None
     assert await journal.remember("c1", 3, '{"halted": "by ana"}') == 3
     assert await journal.remember("c1", 3, '{"halted": "by ana"}') == 3
     assert await journal.remember("c1", 2, '{"halted": null}') == 3
     assert await journal.remember("c1", 3, '{"halted": null}') == 4, "the caller must see that it is not his"
     assert await journal.remembered("c1") == (3, '{"halted": "by ana"}')
+    assert await journal.remember("c1", 5, '{"halted": null}') == 3, "and neither is what skips a number"
     assert await journal.remember("c1", 4, '{"halted": null}') == 4
     assert await journal.remembered("c1") == (4, '{"halted": null}')
     assert await journal.remembered("c2") is None
+
+
+async def test_a_terminated_guards_late_word_never_undoes_what_the_next_one_has_written(journal: SqlJournal) -> None:
+    """Whatever its number: after conflicts it may be ahead. And whoever meets another's word writes again until it is kept."""
+    assert await journal.remember("c3", 7, "old") == 7  # the next Guard recovers this
+    assert await journal.remember("c3", 8, "new: halted") == 8
+    for late in (7, 8, 9 + 1, 9 + 2):
+        assert await journal.remember("c3", late, "old, later") != late
+    assert await journal.remembered("c3") == (8, "new: halted")
+
+    number, tries = 7, 0  # as a Guard does: the number that is kept, and again under the next
+    while (kept := await journal.remember("c3", number + 1, "old, again")) != number + 1:
+        number, tries = kept, tries + 1
+    assert tries == 2
+    assert await journal.remembered("c3") == (9, "old, again")

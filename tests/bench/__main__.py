@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import shutil
 import sys
 import time
@@ -22,6 +21,7 @@ from tests.bench.peers import Robusta, Rulebook
 from tests.bench.report import machine, write
 from tests.bench.wire import Connection
 from worker.demo.processes import ProcessTree, free_ports
+from worker.leave import leave
 
 ROWS = ("embedded", "production", "robusta", "rulebook")
 KILL_ACT_S = 0.1
@@ -137,9 +137,7 @@ def main() -> None:
         rows.append(asyncio.run(measure(name, options.measures.split(","), options, folder)))
         write(options.out.absolute() / "results", rows, machine(), options.beside)
     print((options.out / "results" / "table.txt").read_text())
-    sys.stdout.flush()
-    os._exit(0)  # the Temporal SDK's threads can crash the interpreter's own end
 
 
 if __name__ == "__main__":
-    main()
+    leave(main)

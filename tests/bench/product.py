@@ -32,6 +32,7 @@ from activities.ports import Notify, Snapshot
 from runbooks.change import Change, Permit
 from runbooks.fleet import Fleet
 from worker.doors import build_doors, fleet_of, notify_of, policy_of
+from worker.leave import leave
 from worker.parts import parts_of
 from worker.plugin import interlock_plugin
 from worker.settings import Settings, load
@@ -121,19 +122,10 @@ async def serve(settings: Settings, doors: bool) -> None:
 
 
 def main() -> None:
-    """Ends by os._exit, as the embedded profile does: the SDK's threads can crash the interpreter's own end."""
+    """As the embedded profile's."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    status = 0
-    try:
-        asyncio.run(serve(load(), doors=sys.argv[1] == "embedded"))
-    except BaseException:  # noqa: BLE001  # os._exit would swallow the traceback
-        sys.excepthook(*sys.exc_info())
-        status = 1
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    leave(lambda: asyncio.run(serve(load(), doors=sys.argv[1] == "embedded")))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
 import time
@@ -27,6 +26,7 @@ from tests.bench.wire import Connection
 from tests.e2e.otlp import Sink as Exported
 from tests.e2e.otlp import otlp_sink
 from worker.demo.processes import ProcessTree, free_ports
+from worker.leave import leave
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 980, 330, 70, 24, 62
 COLOURS = {"interlock": "#0b6e4f", "interlock-worker": "#0b6e4f", "interlock-intake": "#2b6cb0", "harness": "#8a5a00"}
@@ -162,8 +162,7 @@ def main() -> None:
     lines = [about, f"all, ms: {', '.join(f'{m:.0f}' for m in sorted(all_ms))}; median {statistics.median(all_ms):.1f}"]
     (told.out / f"trace-{profile}.txt").write_text("\n".join([*lines, text(found), under]) + "\n")
     print("\n".join([*lines, text(found), under]), flush=True)
-    os._exit(0)  # the Temporal SDK's threads can crash the interpreter's own end
 
 
 if __name__ == "__main__":
-    main()
+    leave(main)

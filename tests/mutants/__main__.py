@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import sys
 from collections.abc import Sequence
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from tests.mutants.equivalent import reasons, stale
 from tests.mutants.lane import ROOT, TESTS, Lane, all_mutants
 from tests.mutants.mutate import Mutant
+from worker.leave import leave
 
 
 def main() -> int:
@@ -51,6 +51,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    os._exit(status)
+    leave(main)

@@ -100,6 +100,14 @@ def test_the_next_case_of_a_target_is_newly_sick() -> None:
     assert again == [False, False, True]
 
 
+def test_a_guard_knows_one_case_of_a_target_from_the_next() -> None:
+    """By the case in what it was asked, not by the workflow's id."""
+    guard = GuardState(domain="lab")
+    for n, case in enumerate(("w1#1", "w1#1", "w1#2")):
+        guard.acquire(ask("w1", attempt=n, case=case), later(n))
+        assert guard.asking.askers["w1"].began == later(2 if case == "w1#2" else 0)
+
+
 def test_fewer_than_so_many_within_the_window_are_no_storm() -> None:
     """The window is closed at both ends."""
     asking = Asking()

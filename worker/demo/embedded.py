@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 
 import uvicorn
 
 from activities.adapters.sql import SqlJournal
 from worker.doors import build_doors, fleet_of, notify_of, policy_of
+from worker.leave import leave
 from worker.parts import parts_of
 from worker.plugin import interlock_plugin
 from worker.settings import Settings, load
@@ -51,19 +50,10 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Ends by os._exit: threads of the Temporal SDK can crash the interpreter's own end."""
+    """Serves until it is told to stop, and ends the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs URLs, and a webhook's URL is a secret
-    status = 0
-    try:
-        asyncio.run(serve(load()))
-    except BaseException:  # noqa: BLE001  # os._exit would swallow the traceback
-        sys.excepthook(*sys.exc_info())
-        status = 1
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    leave(lambda: asyncio.run(serve(load())))
 
 
 if __name__ == "__main__":
