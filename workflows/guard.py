@@ -151,8 +151,10 @@ class Guard:
     async def _keep(self) -> None:
         """Writes down what the next Guard must know if this one is terminated: a halt, above all. News goes out first."""
         memory = self._state.memory()
+        # Before the wait: a memory shares its parts with the state, and after it this is the mark of what came meanwhile.
+        mark = memory.mark
         self._changed = False
-        if memory.mark == self._kept or not self._keeps:
+        if mark == self._kept or not self._keeps:
             self._unkept = False  # it may have come back to what is written down
             return
         # A full book is large, and each write of it stays in the history of this run.
@@ -172,7 +174,7 @@ class Guard:
             return
         # Another Guard's last word came between: once more, with a higher number.
         self._unkept = kept != self._number + 1
-        self._kept = self._kept if self._unkept else memory.mark
+        self._kept = self._kept if self._unkept else mark if self._heeds else memory.mark
         # What was taken in while the journal wrote is not in what it wrote: overlooked, it was lost with a termination.
         self._changed = self._unkept or (self._changed and self._heeds)
         self._number = kept
