@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +31,8 @@ from worker.alertmanager import BadAlert
 from worker.intake_calls import Away, Undeliverable
 from worker.intake_delivery import Delivered, Deliverer
 from worker.intake_http import Problem, answer_problems, must_be, read_json
+from worker.intake_room import Room
+from worker.intake_target import tenants_of
 from worker.intake_watch import DeadMan
 from worker.settings import IntakeSettings
 from worker.telemetry import Telemetry
@@ -83,6 +85,7 @@ def build_intake(deps: IntakeDeps) -> FastAPI:
     app.add_api_route("/healthz", door.healthz, methods=["GET"])
     app.add_api_route("/readyz", door.readyz, methods=["GET"])
     app.state.watch = door.watch
+    app.state.room = door.deliverer.room
     return app
 
 
@@ -95,6 +98,8 @@ class _Door:
             rpc_timeout_s=deps.settings.rpc_timeout_s,
             eager=deps.eager,
             batch_signals=deps.settings.batch_signals,
+            room=Room(deps.settings.most_waiting, deps.settings.most_waiting_bytes),
+            tenant_of=tenants_of(deps.fleet),
         )
         self.watch = DeadMan(
             deps.client,
@@ -107,7 +112,7 @@ class _Door:
     async def detections(self, request: Request) -> JSONResponse:
         """Native JSON: all or nothing, since its sender can mend what is wrong."""
         must_be(request, self._deps.token)
-        with self._deps.telemetry.request_span("POST /v1/detections", request.headers):
+        with self._deps.telemetry.request_span("POST /v1/detections", request.headers), self._place(request):
             body = await read_json(request, self._settings.max_body_bytes)
             try:
                 found = intake_native.parse(body, self._deps.clock())
@@ -123,7 +128,7 @@ class _Door:
     async def alertmanager(self, request: Request) -> JSONResponse:
         """Good alerts are delivered, bad ones paged about: a 4xx would make Alertmanager drop the whole group."""
         must_be(request, self._deps.token)
-        with self._deps.telemetry.request_span("POST /v1/alerts/alertmanager", request.headers):
+        with self._deps.telemetry.request_span("POST /v1/alerts/alertmanager", request.headers), self._place(request):
             try:
                 body = await read_json(request, self._settings.max_body_bytes)
                 group = alertmanager.parse(body, self._deps.clock(), self._settings, self._deps.fleet)
@@ -153,6 +158,18 @@ class _Door:
         if not await self.watch.reachable():
             raise Problem(503, "Temporal does not answer: alerts cannot be accepted now", retry_after_s=RETRY_AFTER_S)
         return JSONResponse({"status": "ready"})
+
+    @contextlib.contextmanager
+    def _place(self, request: Request) -> Iterator[None]:
+        """For its body, before it is read and until it is answered. 503 when there is none."""
+        most, declared = self._settings.max_body_bytes, request.headers.get("content-length", "")
+        size = min(int(declared), most) if declared.isdigit() else most
+        try:
+            with self.deliverer.room.body(size):
+                yield
+        except Away as full:
+            self._count("away")
+            raise Problem(503, f"not accepted, send it again: {full}", retry_after_s=RETRY_AFTER_S) from None
 
     async def _deliver(self, detections: Sequence[Detection]) -> list[Delivered | Undeliverable]:
         try:

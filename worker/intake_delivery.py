@@ -1,25 +1,38 @@
 """Detections into Temporal, merged per target. Nothing is acknowledged before Temporal has acknowledged it.
 
 One lane per target: while a delivery to it is under way, whatever comes in for the same target waits, and goes as one
-batch in which repeats are one. A workflow should see few signals; an alert storm has many.
+batch in which repeats are one. A workflow should see few signals; an alert storm has many. Which lane is next is said by
+intake_turns.py, how much may wait by intake_room.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from opentelemetry import context as otel
 from temporalio.client import Client
 
-from runbooks.detection import Detection, Target, TargetKind, member
+from runbooks.detection import Detection, Severity, Target, TargetKind, member
 from worker.intake_calls import Away, Remediations, Undeliverable
 from worker.intake_memory import Memory
+from worker.intake_room import Room
+from worker.intake_turns import Ticket, Turns
 
 Result = Literal["started", "signalled", "repeat", "nothing_open"]
+MOST_OF_ONE_SIGNAL = 500
+MOST_BYTES_OF_ONE_SIGNAL = 256 << 10
+"""Half of where the SDK begins to warn, and far from the 2 MiB that Temporal takes as one argument: a batch that was refused
+would go as hundreds of signals."""
+
+
+def by_domain(detection: Detection) -> str:
+    """Who a detection counts for when no tenants are declared."""
+    return detection.target.domain
 
 
 @dataclass(frozen=True)
@@ -40,8 +53,15 @@ class _Item:
 
 @dataclass
 class _Lane:
+    tenant: str
     waiting: list[_Item] = field(default_factory=list)
+    ticket: Ticket | None = None
     task: asyncio.Task[None] | None = None
+
+    @property
+    def rank(self) -> int:
+        """Of the gravest that waits."""
+        return max((i.detection.severity.rank for i in self.waiting), default=0)
 
 
 class _Same(list[_Item]):
@@ -66,22 +86,23 @@ class Deliverer:
         rpc_timeout_s: float = 3.0,
         eager: bool = False,
         batch_signals: bool = False,
-        most_waiting: int = 20_000,
         at_once: int = 64,
         memory: Memory | None = None,
+        room: Room | None = None,
+        tenant_of: Callable[[Detection], str] = by_domain,
     ) -> None:
         self._cases = Remediations(client, rpc_timeout_s=rpc_timeout_s, eager=eager)
         self._batch = batch_signals
-        self._most = most_waiting
-        self._slots = asyncio.Semaphore(at_once)
+        self._turns = Turns(at_once)
+        self._tenant_of = tenant_of
         self._lanes: dict[str, _Lane] = {}
-        self.waiting = 0
+        self.room = room or Room()
         self.memory = memory or Memory()
 
     async def deliver(self, detections: Sequence[Detection]) -> list[Delivered | Undeliverable]:
         """One entry per detection, in order, once all of them are durable. Away when any is not: send all again."""
-        if self.waiting + len(detections) > self._most:
-            raise Away(f"{self.waiting} detections are waiting already")
+        critical = any(d.severity is Severity.CRITICAL for d in detections)
+        self.room.enter(Counter(self._tenant_of(d) for d in detections), critical)
         items = [self._submit(d) for d in detections]
         outcomes = await asyncio.gather(*(i.done for i in items), return_exceptions=True)
         found: list[Delivered | Undeliverable] = []
@@ -93,9 +114,10 @@ class Deliverer:
 
     def _submit(self, detection: Detection) -> _Item:
         item = _Item(detection, asyncio.get_running_loop().create_future(), otel.get_current())
-        lane = self._lanes.setdefault(detection.workflow_id, _Lane())
+        lane = self._lanes.setdefault(detection.workflow_id, _Lane(self._tenant_of(detection)))
         lane.waiting.append(item)
-        self.waiting += 1
+        if lane.ticket is not None:
+            self._turns.graver(lane.ticket, detection.severity.rank)
         if lane.task is None:
             lane.task = asyncio.create_task(self._drain(detection.workflow_id, lane))
         return item
@@ -103,7 +125,9 @@ class Deliverer:
     async def _drain(self, workflow_id: str, lane: _Lane) -> None:
         try:
             while lane.waiting:
-                async with self._slots:
+                lane.ticket = self._turns.ticket(lane.tenant, lane.rank)
+                async with self._turns.turn(lane.ticket):
+                    lane.ticket = None
                     batch = self._take(lane)
                     try:
                         await self._deliver(workflow_id, batch)
@@ -120,7 +144,7 @@ class Deliverer:
 
     def _take(self, lane: _Lane) -> list[_Item]:
         taken, lane.waiting = lane.waiting, []
-        self.waiting -= len(taken)
+        self.room.leave(lane.tenant, len(taken))
         return [i for i in taken if not i.done.done()]  # whoever hung up will send it again
 
     async def _deliver(self, workflow_id: str, batch: Sequence[_Item]) -> None:
@@ -142,14 +166,27 @@ class Deliverer:
             await self._resolve(rest.pop(0))  # nothing fires: must not open a case
         if rest and not self.memory.lately(workflow_id) and await self._start(rest[0]):
             rest.pop(0)
-        size = max(len(rest), 1) if self._batch else 1
-        for at in range(0, len(rest), size):
-            chunk = rest[at : at + size]
+        for chunk in self._chunks(rest):
             if all(same.newest.status == "resolved" for same in chunk):
                 for same in chunk:
                     await self._resolve(same)
             else:
                 await self._signal(chunk)
+
+    def _chunks(self, rest: Sequence[_Same]) -> Iterator[list[_Same]]:
+        """What goes as one signal."""
+        chunk: list[_Same] = []
+        size = 0
+        for same in rest:
+            more = len(same.newest.model_dump_json())
+            full = len(chunk) >= MOST_OF_ONE_SIGNAL or size + more > MOST_BYTES_OF_ONE_SIGNAL
+            if chunk and (full or not self._batch):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(same)
+            size += more
+        if chunk:
+            yield chunk
 
     async def _start(self, same: _Same) -> bool:
         with _for(same):

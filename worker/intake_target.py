@@ -6,11 +6,11 @@ What Prometheus finds in Kubernetes carries the `service` and `instance` of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
-from runbooks.detection import Target
+from runbooks.detection import Detection, Target
 from runbooks.fleet import Fleet
 from worker.intake_http import first_error
 from worker.settings import IntakeSettings
@@ -85,3 +85,13 @@ def _address(text: str) -> str | None:
     bare = text.partition("://")[2] or text
     bare = bare.partition("/")[0]
     return bare if ":" in bare else None
+
+
+def tenants_of(fleet: Fleet | None) -> Callable[[Detection], str]:
+    """Who shares the intake: the tenants of a target's pool where they are declared, else its domain."""
+    declared = {p.name: ",".join(p.tenants) for p in (fleet.pools if fleet else ()) if p.tenants}
+
+    def tenant(detection: Detection) -> str:
+        return declared.get(detection.target.service or "", detection.target.domain)
+
+    return tenant

@@ -92,6 +92,14 @@ class IntakeSettings(_Part):
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=64 << 20)
     rpc_timeout_s: float = Field(default=3.0, gt=0, le=30, description="One call to Temporal, retries included.")
     page_after_s: float = Field(default=60.0, gt=0, description="Temporal away this long: the intake pages by itself.")
+    most_waiting: int = Field(
+        default=20_000, ge=100, description="Detections that may wait for Temporal; over it senders are answered 503."
+    )
+    most_waiting_bytes: int = Field(
+        default=32 << 20,
+        ge=1 << 20,
+        description="Bodies that may be under way at once; in memory each is a few times as much.",
+    )
     batch_signals: bool = Field(default=True, description="Several detections in one `detect` signal, as a list.")
     default_cluster: str | None = Field(default=None, description="For alerts that name a target but no cluster.")
     cluster_labels: tuple[str, ...] = ("cluster",)
@@ -103,6 +111,8 @@ class IntakeSettings(_Part):
     @model_validator(mode="after")
     def _check(self) -> IntakeSettings:
         self.bearer()
+        if self.most_waiting_bytes < self.max_body_bytes:
+            raise ValueError("most_waiting_bytes must be at least max_body_bytes: no body would ever be taken")
         return self
 
     def bearer(self) -> SecretStr | None:

@@ -15,6 +15,7 @@ from runbooks.detection import Detection
 from worker.intake_calls import Away, Remediations, Undeliverable
 from worker.intake_delivery import Delivered, Deliverer
 from worker.intake_memory import Memory
+from worker.intake_room import Room
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 _numbers = itertools.count()
@@ -115,12 +116,12 @@ async def test_senders_that_hang_up_leave_nothing_behind(client: Client) -> None
 
     assert isinstance(last, Delivered)
     assert "last" in {d["fingerprint"] for d in await seen(client, last.detection.workflow_id)}
-    assert deliverer.waiting == 0
+    assert deliverer.room.waiting == 0
 
 
 async def test_too_many_waiting_is_back_pressure(client: Client) -> None:
     """Never a silent drop: Away, which the door answers with 503 and Retry-After."""
-    deliverer, name = Deliverer(client, most_waiting=5), pool()
+    deliverer, name = Deliverer(client, room=Room(5)), pool()
     with pytest.raises(Away, match="waiting"):
         await deliverer.deliver([about(name, fingerprint=str(i)) for i in range(6)])
 

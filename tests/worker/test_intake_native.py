@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from typing import Any
 
 import httpx
@@ -140,6 +141,49 @@ async def test_a_batch_can_go_as_one_signal(client: Client, make_intake: Any) ->
         status = await intake.status(answer.json()["results"][0]["workflow_id"])
     assert {d["fingerprint"] for d in status["seen"]} == {f"f{i}" for i in range(200)}
     assert status["signals"] == 1
+
+
+async def test_what_is_too_large_for_one_signal_goes_as_several(client: Client, make_intake: Any) -> None:
+    """By number and by size: Temporal refuses an argument of two MiB, and then each would go alone."""
+    body = detection()
+    async with make_intake(client, batch_signals=True, max_body_bytes=8 << 20) as intake:
+        many = [{**body, "fingerprint": f"f{i}"} for i in range(1002)]
+        large = [{**detection(), "labels": {"stack": "x" * 100_000}, "fingerprint": f"f{i}"} for i in range(8)]
+        large = [{**d, "target": large[0]["target"]} for d in large]
+        ends = []
+        for sent in (many, large):
+            answer = await intake.http.post("/v1/detections", json=sent)
+            assert answer.json()["accepted"] == len(sent)
+            ends.append(await intake.status(answer.json()["results"][0]["workflow_id"]))
+
+    assert [len(e["seen"]) for e in ends] == [1002, 8]
+    # The first of each starts the case; of 100 kB each, two go together.
+    assert [e["signals"] for e in ends] == [3, 4]
+
+
+async def test_without_a_place_for_its_body_a_request_is_503_and_later_it_is_taken(
+    client: Client, make_intake: Any, eventually: Any
+) -> None:
+    """What is being read counts before it is there: slow senders must not fill the memory."""
+    taken = asyncio.Event()
+    async with make_intake(client, most_waiting_bytes=1 << 20) as intake:
+
+        async def slow() -> Any:
+            yield b"["
+            await taken.wait()
+            yield json.dumps(detection()).encode() + b"]"
+
+        headers = {"content-type": "application/json"}
+        first = asyncio.create_task(intake.http.post("/v1/detections", content=slow(), headers=headers))
+        await eventually(lambda: intake.app.state.room.bytes)
+        refused = await intake.http.post("/v1/detections", json=detection())
+        taken.set()
+        accepted = [await first, await intake.http.post("/v1/detections", json=detection())]
+
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "5"
+    assert "being taken in already" in refused.json()["error"]
+    assert [a.status_code for a in accepted] == [202, 202]
 
 
 @pytest.mark.parametrize(
