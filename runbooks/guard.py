@@ -121,6 +121,9 @@ class GuardState(BaseModel):
                 return Answer(kind="refused", why="the permit of this question was given back", retry_after_s=0.2)
             self._seen(req)
             return known
+        if (again := self._recalled(req, now)) is not None:
+            self.answers[req.key] = again
+            return again
         self.limits = req.limits
         self.ineffective_s[req.lever] = req.ineffective_s
         if req.purpose == "act" and not req.shadow:
@@ -139,6 +142,16 @@ class GuardState(BaseModel):
         unverified must be found and told, not taken over in silence."""
         lock = self.lock
         return lock is not None and lock.workflow_id == who.workflow_id and _life(lock.case) == _life(who.case)
+
+    def _recalled(self, req: AcquireRequest, now: datetime) -> Answer | None:
+        """The permit that the Guard before this one gave for this very question: the case may be acting under it, and a
+        second one would be leave to act twice."""
+        lock = self.lock
+        if lock is None or not (lock.recalled and lock.key == req.key and self._holds(req)) or self.dirty is not None:
+            return None
+        # It has spoken: who looks whether it gave the lock back meanwhile must not take it for silent.
+        self.lock = lock.model_copy(update={"recalled": False, "run_id": req.run_id, "since": now})
+        return Answer(kind="permit", why="granted", permit=lock.permit)
 
     def announce(self, what: Announce, now: datetime) -> Answer:
         """Counts a case whose gates do not allow yet. Correlated: its fault is the domain's."""
@@ -279,7 +292,6 @@ class GuardState(BaseModel):
         # A new epoch for EVERY permit, not only for every lock: an apply that wakes after its own undo is then fenced.
         self.epoch = max(self.epoch, req.seen_epoch) + 1
         act = self._act(req, now) if req.purpose == "act" else None
-        self.lock = Lock(case=req.case, workflow_id=req.workflow_id, run_id=req.run_id, since=now, act=act)
         self.current = req.target
         self.queue = [t for t in self.queue if t.workflow_id != req.workflow_id]
         if act is not None:
@@ -293,6 +305,15 @@ class GuardState(BaseModel):
             purpose=req.purpose,
             epoch=self.epoch,
             act_before=req.facts_oldest_at + timedelta(seconds=req.permit_ttl_s),
+        )
+        self.lock = Lock(
+            case=req.case,
+            workflow_id=req.workflow_id,
+            run_id=req.run_id,
+            since=now,
+            act=act,
+            key=req.key,
+            permit=permit,
         )
         return Answer(kind="permit", why="granted", permit=permit)
 

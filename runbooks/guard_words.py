@@ -110,6 +110,8 @@ class Lock(Model):
         default=False,
         description="From the journal, after a Guard was terminated: the case may have given it back since.",
     )
+    key: str = Field(default="", description="Of the question that the permit answered.")
+    permit: Permit | None = Field(default=None, description="The last one under this lock; none for a turn.")
 
 
 class Ticket(Model):

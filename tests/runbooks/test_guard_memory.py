@@ -143,7 +143,7 @@ def test_whoever_verifies_keeps_the_domain_and_attempts_and_budgets_count_on() -
     assert found.acquire(ask("w2"), later(1)).why == "the domain is held by w1"
     again = found.acquire(ask("w1", facts_oldest_at=later(2)), later(2))
     assert again.permit is not None
-    assert again.permit.epoch == 2
+    assert again.permit.epoch == 1
     found.release(back("w1", applied=True, at=later(3), ineffective=ask("w1").remedy))
     third = after(found)
     refused = third.acquire(ask("w4", target=ask("w1").target, facts_oldest_at=later(60)), later(60))
@@ -180,3 +180,50 @@ def test_the_latest_of_nothing_is_nothing() -> None:
     assert latest(None, None) is None
     assert latest(None, NOW) == NOW
     assert latest(later(1), NOW) == later(1)
+
+
+def test_the_next_guard_answers_the_same_question_with_the_same_permit() -> None:
+    """Its case may be acting under the first one: a second would be leave to act twice."""
+    guard = GuardState(domain="lab", epoch=3)
+    first = guard.acquire(ask("w1", run_id="r1"), NOW)
+    found = after(guard)
+    again = found.acquire(ask("w1", run_id="r2"), later(30))
+
+    assert first.permit is not None
+    assert again == first
+    assert found.epoch == first.permit.epoch
+    assert found.acquire(ask("w1", run_id="r2"), later(31)) == first
+    assert len(found.book.acts) == 1
+    # Whoever was about to find that the case has nothing under way must find another lock than it saw.
+    assert found.lock is not None
+    assert (found.lock.recalled, found.lock.run_id, found.lock.since) == (False, "r2", later(30))
+    found.release(back("w1", applied=False))
+    assert found.lock is None
+    assert found.book.acts == []
+
+
+def test_the_next_guard_answers_another_question_by_its_own_lights() -> None:
+    """Another increment has another permit, with a higher epoch; another case waits; a dirty domain is dirty."""
+    guard = GuardState(domain="lab", epoch=3)
+    first = guard.acquire(ask("w1"), NOW)
+    assert first.permit is not None
+    other = after(guard).acquire(ask("w1", increment=1), later(30))
+    assert other.permit is not None
+    assert other.permit.epoch == first.permit.epoch + 1
+    assert after(guard).acquire(ask("w2"), later(30)).kind == "queued"
+    assert after(guard).acquire(ask("w1", case="w1#another"), later(30)).kind == "queued"
+    guard.dirty = "w1 closed"
+    assert after(guard).acquire(ask("w1"), later(30)).kind == "refused"
+
+
+def test_a_turn_that_was_kept_for_a_case_is_no_permit_for_it() -> None:
+    """The next Guard knows whose turn it was; the case still has to check again."""
+    guard = GuardState(domain="lab", epoch=3)
+    guard.acquire(ask("w1"), NOW)
+    guard.acquire(ask("w2"), later(1))
+    guard.release(back("w1", applied=False))
+    assert guard.next_ticket(later(2)) is not None
+    answer = after(guard).acquire(ask("w2", facts_oldest_at=later(29)), later(30))
+
+    assert answer.permit is not None
+    assert answer.permit.epoch == guard.epoch + 1

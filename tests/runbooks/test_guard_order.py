@@ -79,6 +79,8 @@ def test_the_queue_is_first_by_priority_then_by_arrival_and_nobody_stands_in_it_
         "since": later(10),
         "act": None,
         "recalled": False,
+        "key": "",
+        "permit": None,
     }
     assert guard.view(NOW).queue == 2
     assert [t.workflow_id for t in guard.queue] == ["w2", "w3"]
