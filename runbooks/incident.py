@@ -126,6 +126,9 @@ class Site(Model):
     residency: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Residency → those that may also serve it. Its own always may."
     )
+    undeclared: Literal["allow", "deny"] = Field(
+        default="allow", description="deny: requests of a pool that declares no residency stay in it."
+    )
     group: tuple[Name, ...] = Field(default=("ana", "ben", "eva"), description="Members of every approver group.")
 
 

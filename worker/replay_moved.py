@@ -59,7 +59,8 @@ def policy_at(incident: Incident, policy: Policy) -> Policy:
     residency = {**policy.placement.residency}
     for label, others in incident.site.residency.items():
         residency[label] = tuple(dict.fromkeys([*residency.get(label, ()), *others]))
-    placement = Placement(residency=residency, undeclared=policy.placement.undeclared)
+    strict = "deny" in (policy.placement.undeclared, incident.site.undeclared)
+    placement = Placement(residency=residency, undeclared="deny" if strict else "allow")
     return policy.model_copy(
         update={
             "freezes": (*policy.freezes, *incident.site.freezes),

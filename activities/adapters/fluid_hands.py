@@ -51,7 +51,7 @@ class Hands(Holds):
                     cause.recycled(self, rest)
                 self.closed(rest)
         normal = self.normal
-        now = misplaced(self.fleet, normal, self.edge.weights, self.incident.site.residency)
+        now = misplaced(self.fleet, normal, self.edge.weights, self.incident.site)
         now |= weightless(self.edge.weights)
         self._tell(now - self._wrong, by, given)
         self._wrong = now

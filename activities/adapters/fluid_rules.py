@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runbooks.fleet import Fleet, Pool
+from runbooks.incident import Site
 
 
 def shares_of(weights: Mapping[str, int]) -> dict[str, float]:
@@ -17,7 +18,7 @@ def misplaced(
     fleet: Fleet,
     normal: Mapping[str, Mapping[str, int]],
     now: Mapping[str, Mapping[str, int]],
-    residency: Mapping[str, tuple[str, ...]],
+    site: Site,
 ) -> set[str]:
     """Sentences on requests that are served where they may not be.
 
@@ -29,14 +30,16 @@ def misplaced(
         for giver in [p for p in after if after[p] < before.get(p, 0.0) - 1e-9]:
             for taker in [p for p in after if after[p] > before.get(p, 0.0) + 1e-9]:
                 source, sink = fleet.pool(giver), fleet.pool(taker)
-                if source is not None and sink is not None and (why := _may_not(source, sink, residency)):
+                if source is not None and sink is not None and (why := _may_not(source, sink, site)):
                     found.add(why)
     return found
 
 
-def _may_not(source: Pool, sink: Pool, residency: Mapping[str, tuple[str, ...]]) -> str:
+def _may_not(source: Pool, sink: Pool, site: Site) -> str:
     home = source.residency
-    if home and sink.residency != home and sink.residency not in residency.get(home, ()):
+    if not home and site.undeclared == "deny":
+        return f"requests of {source.name}, which declares no residency, are served by {sink.name}"
+    if home and sink.residency != home and sink.residency not in site.residency.get(home, ()):
         return f"requests of {source.name} (residency {home}) are served by {sink.name} ({sink.residency or 'none'})"
     others = [t for t in source.tenants if t not in sink.tenants]
     if source.tenants and (not sink.tenants or others):
