@@ -120,7 +120,7 @@ class Timeline(Model):
 
 
 class Site(Model):
-    """What the site's own policy would add: facts of the place, no modes."""
+    """What the site's own policy would add: facts of the place, and what runs unattended there."""
 
     freezes: tuple[Freeze, ...] = Field(default=(), description="Times in which changes stop.")
     residency: dict[str, tuple[str, ...]] = Field(
@@ -130,6 +130,9 @@ class Site(Model):
         default="allow", description="deny: requests of a pool that declares no residency stay in it."
     )
     group: tuple[Name, ...] = Field(default=("ana", "ben", "eva"), description="Members of every approver group.")
+    unattended: tuple[Name, ...] = Field(
+        default=(), description="Classes that are `auto` here where the policy that is played says `ask`."
+    )
 
 
 class Truth(Model):

@@ -49,7 +49,8 @@ def _classes(incident: Incident, library: Library) -> Iterator[Finding]:
     truth = incident.truth
     named = [(("truth", "failure_class"), truth.failure_class), (("truth", "second_label"), truth.second_label)]
     expected = [(("expect", "classes", i), name) for i, name in enumerate(incident.expect.classes)]
-    for field, name in [*named, *expected]:
+    alone = [(("site", "unattended", i), name) for i, name in enumerate(incident.site.unattended)]
+    for field, name in [*named, *expected, *alone]:
         if name is not None and name not in groups:
             yield error(f"there is no failure class {name!r}{near(name, list(groups))}", *field)
     group = groups.get(truth.failure_class)

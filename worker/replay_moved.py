@@ -55,14 +55,17 @@ def moved(incident: Incident, starts: datetime) -> Incident:
 
 
 def policy_at(incident: Incident, policy: Policy) -> Policy:
-    """The policy with what its site adds: freezes, residency, and who is in the groups of approvers."""
+    """The policy with what its site adds: freezes, residency, what runs unattended, and who is in the groups of approvers."""
     residency = {**policy.placement.residency}
     for label, others in incident.site.residency.items():
         residency[label] = tuple(dict.fromkeys([*residency.get(label, ()), *others]))
     strict = "deny" in (policy.placement.undeclared, incident.site.undeclared)
     placement = Placement(residency=residency, undeclared="deny" if strict else "allow")
+    rules = {name: policy.for_class(name) for name in incident.site.unattended}
+    auto = {name: r.model_copy(update={"mode": "auto"}) for name, r in rules.items() if r.mode == "ask"}
     return policy.model_copy(
         update={
+            "classes": {**policy.classes, **auto},
             "freezes": (*policy.freezes, *incident.site.freezes),
             "placement": placement,
             "groups": {**policy.groups, **dict.fromkeys(approver_groups(policy), incident.site.group)},

@@ -66,6 +66,22 @@ def test_the_sites_freeze_moves_with_it_and_joins_the_policys_own(tmp_path: Path
     assert policy.groups["sre-oncall"] == ("zoe",)
 
 
+def test_a_site_may_let_a_class_run_unattended_and_keep_what_is_not_declared_where_it_is(tmp_path: Path) -> None:
+    """Where the policy that is played asks, and no further: what only observes goes on observing."""
+    site = {"unattended": ["infra.gpu_fault", "unknown"], "undeclared": "deny"}
+    here = moved(incident(tmp_path, site=site), NOW)
+    shipped = load_policy(None)
+
+    policy = policy_at(here, shipped)
+
+    assert (shipped.for_class("infra.gpu_fault").mode, policy.for_class("infra.gpu_fault").mode) == ("ask", "auto")
+    assert policy.for_class("infra.gpu_fault").quorum == shipped.for_class("infra.gpu_fault").quorum
+    assert policy.for_class("unknown").mode == "observe"
+    assert policy.for_class("engine.crash") == shipped.for_class("engine.crash")
+    assert (shipped.placement.undeclared, policy.placement.undeclared) == ("allow", "deny")
+    assert policy_at(here, observing(shipped)).for_class("infra.gpu_fault").mode == "observe"
+
+
 def test_observing_changes_nothing_but_every_classs_mode() -> None:
     """The baseline that only watches judges by the same limits."""
     policy = load_policy(None)

@@ -76,6 +76,7 @@ ERRORS: list[tuple[Edit, str, str]] = [
         "site.freezes[0].domains[0]",
         "did you mean east?",
     ),
+    (put({"unattended": ["engine.hung"]}, "site"), "site.unattended[0]", "did you mean engine.hang?"),
     (put(["n1/gpu"], "fleet", "clusters", 0, "traffic_runs_on"), "fleet.clusters[0].traffic_runs_on[0]", "is no target id"),
     (by_hand(pod__chat_east__x="gone"), "timeline.faults[1].sets.pod/chat-east/x", "use the faults crash, node_down"),
     (by_hand(weigth__chat__chat_east=0), "timeline.faults[1].sets.weigth/chat/chat-east", "did you mean weight?"),

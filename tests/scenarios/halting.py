@@ -20,6 +20,7 @@ from runbooks.change import Change, Permit
 from runbooks.detection import Detection, Target, guard_id
 from runbooks.guard import Answer, Release
 from runbooks.people import Ordered
+from runbooks.policy import ClassPolicy, Policy
 from tests import lab as labs
 from tests.scenarios.held import HeldJournal
 from tests.scenarios.hostile import send, signed
@@ -28,6 +29,22 @@ from tests.scenarios.test_guard_workflow import question
 
 SLOW_S = 5.6
 """How long a system keeps an act waiting after the halt: longer than a halt may take."""
+MOMENTS = ("asking", "queued", "permit", "apply")
+"""After a halt in one of these nothing is written, and after its resume all is planned and approved anew."""
+PERMIT_TTL_S = 30.0
+"""The longest that policy may give: a permit's end alone must not be what makes a halt quick."""
+
+
+def asks(rules: Policy) -> Policy:
+    """Every class asks people whose name is known; permits live long."""
+    ask = ClassPolicy(mode="ask", approval_ttl_s=600)
+    timing = rules.timing.model_copy(update={"permit_ttl_s": PERMIT_TTL_S, "hold_limit_s": 600.0, "hold_s": 0.5})
+    return rules.model_copy(
+        update={
+            "default": ask, "classes": dict.fromkeys(rules.classes, ask), "timing": timing,
+            "groups": {"sre-oncall": ("ana",)},
+        }
+    )  # fmt: skip
 
 
 class Slow:
@@ -229,6 +246,7 @@ class Player:
             await self._with_permit()
             await self._inside()
             await self.approve()
+            await self._acts()
             await self.state("verifying")
             await self.halt("verify")
             await self.state("mitigated", "holding", deadline_s=90)
@@ -277,6 +295,9 @@ class Player:
         self.stand.slow.go.set()
         await self.state("holding")
         await self.asked_again("apply")
+
+    async def _acts(self) -> None:
+        """What is approved is done; whoever wants to halt in the middle of it does so here."""
 
     async def _over(self, alert: Detection) -> None:
         over = alert.model_copy(update={"status": "resolved", "observed_at": datetime.now(UTC)})
@@ -341,11 +362,15 @@ def _lines(status: dict[str, Any]) -> str:
 
 async def played(stand: Stand, undoes: bool) -> Played:
     """Never raises for what the case did: `why` says it."""
-    player = Player(stand)
+    return await played_by(Player(stand), undoes)
+
+
+async def played_by(player: Player, undoes: bool) -> Played:
+    """The same, by a player of one's own."""
     try:
         await player.play()
         if undoes:
             await player.undo()
     except (AssertionError, TimeoutError, RPCError) as error:
-        player.done.why = f"{stand.lever}: {error!r}"
+        player.done.why = f"{player.stand.lever}: {error!r}"
     return player.done

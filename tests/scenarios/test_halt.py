@@ -18,13 +18,12 @@ from activities.adapters.webhook import LogNotify
 from runbooks.change import image_key
 from runbooks.detection import Detection, Target, guard_id
 from runbooks.library import Library
-from runbooks.policy import ClassPolicy, Policy
 from runbooks.schema import Criterion, Runbook
 from tests import lab as labs
 from tests.crash import cases as traffic
 from tests.crash.lane import Lane, running_lane
 from tests.crash_kube import cases as kube
-from tests.scenarios.halting import Played, Slow, SlowCluster, SlowTraffic, played
+from tests.scenarios.halting import MOMENTS, Played, Slow, SlowCluster, SlowTraffic, asks, played
 from tests.scenarios.held import HeldJournal
 from tests.scenarios.hostile import raw_signal, shown
 from tests.scenarios.sites import Site, site
@@ -34,22 +33,7 @@ from worker.wiring import Parts
 TRAFFIC = traffic.LEVERS
 CLUSTER = tuple(s.lever for s in kube.STORIES if not s.by_node)
 LEVERS = [*CLUSTER, *TRAFFIC]
-MOMENTS = ("asking", "queued", "permit", "apply")
 UNDOES = {*TRAFFIC, "rebalance_nodes", "increase_capacity", "rollout_hotfix", "rollback_change", "freeze_changes"}
-PERMIT_TTL_S = 30.0
-"""The longest that policy may give: a permit's end alone must not be what makes a halt quick."""
-
-
-def asks(rules: Policy) -> Policy:
-    """Every class asks people whose name is known; permits live long."""
-    ask = ClassPolicy(mode="ask", approval_ttl_s=600)
-    timing = rules.timing.model_copy(update={"permit_ttl_s": PERMIT_TTL_S, "hold_limit_s": 600.0, "hold_s": 0.5})
-    return rules.model_copy(
-        update={
-            "default": ask, "classes": dict.fromkeys(rules.classes, ask), "timing": timing,
-            "groups": {"sre-oncall": ("ana",)},
-        }
-    )  # fmt: skip
 
 
 class Sick:
