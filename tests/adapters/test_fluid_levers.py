@@ -9,7 +9,8 @@ import pytest
 from activities.adapters.fluid_look import PoolLook, pool_look
 from activities.adapters.fluid_world import FluidWorld
 from runbooks.change import Value
-from tests.adapters.fluid_lab import QUIET, error_share, fleet, lost, played, pool
+from runbooks.incident import Site
+from tests.adapters.fluid_lab import QUIET, error_share, fleet, incident, lost, played, pool
 
 BUSY: dict[str, Any] = {"fault": "demand", "at": "5m", "route": "chat", "factor": 1.6}
 """32 requests/s: four fifths of what both pools can serve, and more than one of them can."""
@@ -304,6 +305,20 @@ def test_requests_that_are_served_where_they_may_not_be_are_written_down(
     world = played(QUIET, hands={600: {"weight/chat/chat-east": 20}, 700: {"weight/chat/chat-east": 10}}, of=of)
 
     assert [v.partition(" ")[2] for v in world.account.violations] == [f"{why} (by hand)"]
+
+
+def test_where_what_is_not_declared_stays_where_it_is_a_move_of_it_is_written_down() -> None:
+    """The site says so; elsewhere pools that declare nothing may stand in for each other."""
+    strict = incident(QUIET).model_copy(update={"site": Site(undeclared="deny")})
+    found = []
+    for one in (strict, incident(QUIET)):
+        world = FluidWorld(one)
+        world.advance(600)
+        world.hand({"weight/chat/chat-east": 20}, "by hand")
+        found.append([v.partition(" ")[2] for v in world.account.violations])
+
+    why = "requests of chat-east, which declares no residency, are served by chat-west (by hand)"
+    assert found == [[why], []]
 
 
 def test_a_route_without_any_weight_answers_nobody_and_is_written_down() -> None:
