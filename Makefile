@@ -4,7 +4,7 @@ PYTHON ?= python3
 TOOLS := .uv
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 ARGS ?=
-.PHONY: demo demo-cluster up test check mutants properties histories bench format clean
+.PHONY: demo demo-cluster up test check mutants properties histories bench kills format clean
 
 demo: .venv/.engines ## break a real engine and watch Interlock mend it
 	@.venv/bin/interlock demo $(ARGS)
@@ -40,6 +40,9 @@ histories: .venv/.synced ## record tests/histories/ anew
 
 bench: .venv/.synced ## how fast, beside Robusta and ansible-rulebook: .bench/results, docs/performance.md
 	UV=$(UV) .venv/bin/python -m tests.bench $(ARGS)
+
+kills: .venv/.synced ## storms of alerts under SIGKILL, 20 seeded runs, and an audit of each: docs/performance.md
+	.venv/bin/python -m tests.bench.kills $(ARGS)
 
 format:
 	.venv/bin/ruff check -q --fix

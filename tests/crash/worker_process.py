@@ -142,7 +142,7 @@ async def _work(job: Job) -> None:
         claim_key=b"k" * 32,
         envoy_folder=job.folder / "edge",
         envoy_admin=job.envoy_admin,
-        route_urls={"chat": job.front},
+        route_urls={r.name: job.front for r in job.fleet.routes},
         watch_period_s=1.0,
         probe_timeout_s=0.7,
         task_queue=job.task_queue,
