@@ -32,3 +32,11 @@ def test_what_the_work_raises_is_printed_and_the_status_is_one() -> None:
 
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize(("code", "status", "says"), [("", 0, ""), ("0", 0, ""), ("4", 4, ""), ("'why'", 1, "why\n")])
+def test_an_exit_that_the_work_asks_for_is_its_status_and_no_fault(code: str, status: int, says: str) -> None:
+    """As after `--help`, and after a sentence for the operator."""
+    done = ended(f"{BEFORE}{CRASHES}import sys\nleave(lambda: sys.exit({code}))")
+
+    assert (done.returncode, done.stderr) == (status, says)
