@@ -42,7 +42,7 @@ from worker.commands.undo import take_back
 from worker.edge import envoy_command, write_edge
 from worker.identity import Person, claim_for
 from worker.plugin import interlock_plugin
-from worker.temporal import register_search_attributes
+from worker.temporal import DEV_SERVER_ARGS, register_search_attributes
 from worker.wiring import Parts, running_worker
 
 CLUSTER = "lab"
@@ -343,10 +343,7 @@ async def temporal_server(folder: Path, *more: str, ui_port: int | None = None) 
         dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
         dev_server_log_level="error",
         dev_server_database_filename=str(folder / "temporal.db"),
-        dev_server_extra_args=[
-            "--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal",
-            "--dynamic-config-value", 'history.timerProcessorMaxTimeShift="10ms"', *more,
-        ],
+        dev_server_extra_args=[*DEV_SERVER_ARGS, *more],
         ui=ui_port is not None,
         ui_port=ui_port,
         plugins=[interlock_plugin()],

