@@ -12,6 +12,7 @@ from activities.adapters.sql import SqlJournal
 from activities.ports import Notify
 from runbooks.library import load_library
 from runbooks.linting import check
+from runbooks.policy import Policy
 from runbooks.policy_check import require_sound
 from worker.clusters import Clusters
 from worker.doors import fleet_of, policy_of
@@ -30,6 +31,17 @@ def envoy_of(settings: Settings) -> tuple[Path | None, str]:
     if settings.envoy.admin_url is None:
         raise BadSettings("INTERLOCK_ENVOY__ADMIN_URL is not set: acts are read back there")
     return settings.envoy.folder, settings.envoy.admin_url
+
+
+def look_every_s(settings: Settings, policy: Policy) -> float:
+    """How often the fleet is looked at, seconds. BadSettings when gates would find every look too old (G1)."""
+    every, bound = settings.look_every_s, policy.timing.scrape_period_s
+    if every > bound:
+        raise BadSettings(
+            f"INTERLOCK_LOOK_EVERY_S is {every:g} s and policy's timing.scrape_period_s is {bound:g} s: gates would find "
+            "every look too old; look as often as that, or raise it"
+        )
+    return every
 
 
 def parts_of(
@@ -63,6 +75,7 @@ def parts_of(
         envoy_admin=admin,
         route_urls=settings.route_urls,
         prometheus_url=settings.prometheus_url,
+        watch_period_s=look_every_s(settings, policy),
         observe=recorder(telemetry.instruments),
         cluster=found.cluster,
         routes=found.routes,

@@ -243,6 +243,12 @@ class Settings(BaseSettings):
         default_factory=dict, description="Route name → URL where real generations are asked."
     )
     prometheus_url: str | None = None
+    look_every_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=60,
+        description="How often a worker asks every engine of the fleet for a token, seconds: at most policy's scrape_period_s.",
+    )
     webhook_url: SecretStr | None = Field(
         default=None, description="Where pages go. Often holds a token, so it is a secret."
     )

@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 from activities.acts import ClusterActivities, NodeActivities, TrafficActivities
 from activities.adapters.envoy import EnvoyTraffic
 from activities.adapters.measure import Measurements
+from activities.adapters.origins import PerOrigin
 from activities.adapters.probe import HttpProber
 from activities.adapters.prometheus import PrometheusSource
 from activities.adapters.scrape import ScrapeSource
@@ -208,7 +209,8 @@ def groups_of(policy: Policy) -> Mapping[str, Sequence[str]]:
 async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
     """A worker that polls, with its watcher; ended in order when the block ends."""
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(httpx.AsyncClient(timeout=5, trust_env=False))
+        http = httpx.AsyncClient(timeout=5, trust_env=False, transport=PerOrigin())
+        client = await stack.enter_async_context(http)
         source = ScrapeSource(client)
         watched = HttpProber(parts.fleet, client, parts.route_urls, timeout_s=parts.probe_timeout_s)
         watcher = PoolWatcher(

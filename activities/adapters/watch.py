@@ -73,7 +73,7 @@ def _rose(dialect: Dialect, before: Page, after: Page) -> bool:
 
 
 class PoolWatcher:
-    """Looks at every endpoint of the fleet each `period_s` seconds, and reads Envoy's counters as often.
+    """Looks at every endpoint of the fleet each `period_s` seconds, one after the other, and reads Envoy's counters as often.
 
     Use as `async with`, or `start` and `stop`. Looks start on the beat even while a slow one is under way: a hung
     engine takes the whole `probe_timeout_s`, and its state must not be older for it.
@@ -88,7 +88,8 @@ class PoolWatcher:
         period_s: float = 1.0,
         probe_timeout_s: float = 1.5,
     ) -> None:
-        self._places = [(pool, e.address) for pool in fleet.pools for e in pool.endpoints]
+        # By address: an engine that serves in several pools is looked at once a beat, and not once for each of them.
+        self._places = list({e.address: (pool, e.address) for pool in fleet.pools for e in pool.endpoints}.values())
         self._prober = prober
         self._source = source
         self._admin = envoy_admin
@@ -100,7 +101,12 @@ class PoolWatcher:
 
     def start(self) -> None:
         """Begins, in the running loop."""
-        self._beats = [asyncio.create_task(self._beat(partial(self._see, *place))) for place in self._places]
+        # Spread over the period: hundreds of probes at one moment would each wait for the others, and time out for it.
+        apart_s = self._period_s / max(len(self._places), 1)
+        self._beats = [
+            asyncio.create_task(self._beat(partial(self._see, *place), n * apart_s))
+            for n, place in enumerate(self._places)
+        ]
         if self._admin is not None:
             self._beats.append(asyncio.create_task(self._beat(partial(self._see_envoy, self._admin))))
 
@@ -132,7 +138,8 @@ class PoolWatcher:
             return None
         return found
 
-    async def _beat(self, see: Callable[[], Awaitable[None]]) -> None:
+    async def _beat(self, see: Callable[[], Awaitable[None]], first_s: float = 0.0) -> None:
+        await asyncio.sleep(first_s)
         while True:
             task = asyncio.create_task(self._safe(see))
             self._running.add(task)
