@@ -212,6 +212,12 @@ def _ended(pair: Pair, pool: str) -> float:
     return pair.gain(_stat(pool, "upstream_rq_completed")) + _given_up(pair, pool)
 
 
+def answered(pair: Pair, pool: str) -> float:
+    """Requests of a pool that ended well between two Envoy readings."""
+    refused = _counted(pair, pool, "upstream_rq_5xx") + _counted(pair, pool, "upstream_rq_4xx")
+    return max(0.0, pair.gain(_stat(pool, "upstream_rq_completed")) - refused)
+
+
 def failing_share(pair: Pair, pool: str) -> float | None:
     """Share of a pool's requests that failed between two Envoy readings; None: none ended, or it cannot be said."""
     try:

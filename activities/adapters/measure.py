@@ -9,7 +9,8 @@
 
 `pools` returns a PoolStates: a dict that also has `observed_at`, the oldest moment it rests on. Where the load of a
 pool cannot be summed from its engines (one is silent), it is what the proxy asks of the pool, requests per second,
-times the tokens per request of the route's pools that can be read. Where that is not to be had either, it is None.
+times the tokens per request of the route's pools that can be read; where none of them can, times those of the pool's
+own engines that can be read, if the others give no tokens at all. Where that is not to be had either, it is None.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from datetime import datetime
 import httpx
 
 from activities.adapters.cluster_indicators import ClusterIndicators
-from activities.adapters.indicators import Declared, ScrapeIndicators, attempt, failing_share, requests
-from activities.adapters.pool_state import pool_state, served_tps
+from activities.adapters.indicators import Declared, ScrapeIndicators, answered, attempt, failing_share, requests
+from activities.adapters.pool_state import pool_state, served_tps, speaking_tps
 from activities.adapters.probe import HttpProber
 from activities.adapters.prometheus import PrometheusSource
 from activities.adapters.reading import Clock, NotMeasured, Reading, utc_now
@@ -121,7 +122,7 @@ class Measurements:
         served = {p.name: served_tps(p, looks[p.name]) for p in pools}
         if proxy is not None:
             times.append(proxy.base.observed_at)
-        asked_tps = {p.name: self._asked(p, served, proxy) if proxy is not None else None for p in pools}
+        asked_tps = {p.name: self._asked(p, served, looks[p.name], proxy) if proxy is not None else None for p in pools}
         failing = {p.name: failing_share(proxy, p.name) if proxy is not None else None for p in pools}
         states = {p.name: pool_state(p, looks[p.name], asked_tps[p.name], failing[p.name]) for p in pools}
         return PoolStates(states, min(times))
@@ -142,18 +143,22 @@ class Measurements:
         except PortError:
             return None  # we could not ask; None is what "not measured" is called from here on
 
-    def _asked(self, pool: Pool, served: dict[str, float | None], proxy: Pair) -> float | None:
+    def _asked(
+        self, pool: Pool, served: dict[str, float | None], looks: Sequence[Look | None], proxy: Pair
+    ) -> float | None:
         """Tokens/s asked of a pool: its requests per second times tokens per request of the route's readable pools."""
         route = self._fleet.route_of(pool.name)
         try:
             own = requests(proxy, pool.name) / proxy.seconds
             readable = {name: tps for name in (route.pools if route else ()) if (tps := served.get(name)) is not None}
             others = sum(requests(proxy, name) for name in readable) / proxy.seconds
+            tokens = sum(readable.values())
+            if not (others > 0 and tokens > 0):  # often a pool is the only one of its route
+                others, tokens = answered(proxy, pool.name) / proxy.seconds, speaking_tps(pool, looks) or 0.0
         except NotMeasured:
             return None
         if own == 0:
             return 0.0
-        tokens = sum(readable.values())
         return own * tokens / others if others > 0 and tokens > 0 else None
 
 

@@ -52,6 +52,16 @@ def served_tps(pool: Pool, looks: Sequence[Look | None]) -> float | None:
     return rate
 
 
+def speaking_tps(pool: Pool, looks: Sequence[Look | None]) -> float | None:
+    """The same of those that can be read, when all others were asked and gave no token. None: another might have, unseen.
+
+    Every request that the pool has answered was then answered by one of these.
+    """
+    if any(found is None or (found.counters is None and found.answering) for found in looks):
+        return None
+    return served_tps(pool, [found for found in looks if found is not None and found.counters is not None])
+
+
 def _queue(pool: Pool, looks: Sequence[Look | None]) -> float | None:
     waiting = 0.0
     for found in looks:

@@ -365,6 +365,22 @@ async def test_the_load_of_a_pool_with_a_silent_engine_is_told_by_the_proxy(
         await until(lambda: load_is(10.0, 10000.0))
 
 
+@pytest.mark.parametrize("lab", ["measured now", "watched"], indirect=True)
+async def test_the_load_of_the_only_pool_of_a_route_is_told_by_its_other_engines_when_one_is_frozen(
+    metrics: Metrics, lab: Lab, client: httpx.AsyncClient
+) -> None:
+    """No other pool tells how many tokens a request has. Unknown would keep a frozen engine in rotation for good (G3)."""
+    lab.b[0].kill()  # with it the route has no other pool that can be read
+    lab.a[1].freeze()
+    async with load(lab, client, "a", 4, timeout=1.0):
+
+        async def told() -> bool:
+            state = await pool(metrics, lab, "a")
+            return state.answering == 1 and state.load_tps is not None and 10.0 <= state.load_tps <= 10000.0
+
+        await until(told)
+
+
 async def test_the_time_to_the_first_token_is_of_requests_in_the_window(
     metrics: Metrics, lab: Lab, client: httpx.AsyncClient
 ) -> None:

@@ -17,16 +17,20 @@ import time
 from pathlib import Path
 
 from tests.bench.kills_audit import Verdict, audit
+from tests.bench.kills_faults import FAULTS, Fault
 from tests.bench.kills_plant import running_plant
 from tests.bench.kills_storm import Storm, raging
 
+ILLS = 4
+"""How often a fault comes and goes in one run."""
 
-async def run(seed: int, folder: Path, kills: int = 12, domains: int = 2) -> Verdict:
-    """One storm of so many kills, and what became of everything in it."""
+
+async def run(seed: int, folder: Path, kills: int = 12, domains: int = 2, fault: Fault | None = None) -> Verdict:
+    """One storm of so many kills, or of one fault that comes and goes, and what became of everything in it."""
     began = time.monotonic()
-    async with running_plant(folder, domains) as plant:
+    async with running_plant(folder, domains, fault) as plant:
         storm = Storm(plant, random.Random(seed))
-        await raging(storm, kills)
+        await raging(storm, ILLS if fault else kills, fault is not None)
         return await audit(storm, seed, began)
 
 
@@ -38,8 +42,10 @@ def main() -> None:
     asked.add_argument("--kills", type=int, default=12, help="in one run")
     asked.add_argument("--domains", type=int, default=2)
     asked.add_argument("--keep", type=Path, help="keep logs, journal and histories in this folder")
+    asked.add_argument("--fault", choices=FAULTS, help="this, a few times, instead of kills")
     given = asked.parse_args()
-    print(f"kills: {given.runs} runs of {given.kills} kills; {platform.machine()}, {os.cpu_count()} cores", flush=True)
+    what = given.fault or f"{given.kills} kills"
+    print(f"kills: {given.runs} runs of {what}; {platform.machine()}, {os.cpu_count()} cores", flush=True)
     found = [_one(seed, given) for seed in range(given.seed, given.seed + given.runs)]
     accepted, lost, twice = (
         sum(n) for n in zip(*((v.accepted, len(v.lost), len(v.twice)) for v in found), strict=True)
@@ -52,7 +58,7 @@ def main() -> None:
 
 def _one(seed: int, given: argparse.Namespace) -> Verdict:
     folder = Path(tempfile.mkdtemp(prefix=f"kills-{seed}-"))
-    verdict = asyncio.run(run(seed, folder, given.kills, given.domains))
+    verdict = asyncio.run(run(seed, folder, given.kills, given.domains, given.fault))
     print(verdict, flush=True)
     if given.keep:
         shutil.copytree(folder, given.keep / f"seed-{seed}", dirs_exist_ok=True)

@@ -79,7 +79,7 @@ async def audit(storm: Storm, seed: int, began: float) -> Verdict:
         wrong=tuple(wrong),
         acts=len(judge.acts(rows)),
         records=len(records),
-        kills={k: one.kills for k, one in plant.kept.items()},
+        kills={k: one.kills for k, one in plant.kept.items()} | ({"ill": storm.ills} if storm.ills else {}),
         ended={k: one.ended for k, one in plant.kept.items() if one.ended},
         hangs=dict(Counter(r["outcome"] for r in records if "/endpoint/" in r["workflow_id"])),
         refused=storm.refused,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from runbooks.policy import ClassPolicy
 from tests import lab as labs
 from tests.bench import kills_intake
 from tests.bench.field import MODEL, TOKENS_PER_SECOND
+from tests.bench.kills_faults import Fault, Line, full, small_disk, stopped
 from tests.bench.kills_kept import Kept, end, run
 from tests.crash import worker_process
 from tests.crash.cases import story
@@ -56,6 +58,8 @@ class Plant:
     client: Client
     http: httpx.AsyncClient
     kept: dict[Kind, Kept]
+    ill: Callable[[], AbstractContextManager[None]] = nullcontext
+    """While this lasts, the fault that the plant was made for is there."""
     lowest: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
 
@@ -89,8 +93,8 @@ class Plant:
 
 
 @asynccontextmanager
-async def running_plant(folder: Path, domains: int) -> AsyncIterator[Plant]:
-    """All of it, warm: each pool has served some load, the worker polls, the intake is ready."""
+async def running_plant(folder: Path, domains: int, fault: Fault | None = None) -> AsyncIterator[Plant]:
+    """All of it, warm: each pool has served some load, the worker polls, the intake is ready. `fault`: see `Plant.ill`."""
     async with AsyncExitStack() as stack:
         fleet = _fleet(domains)
         admin, front, url = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
@@ -98,13 +102,25 @@ async def running_plant(folder: Path, domains: int) -> AsyncIterator[Plant]:
             fleet, folder / "edge", admin_port=_port(admin), listen_port=_port(front),
             weights={r.name: {r.pools[0]: 100} for r in fleet.routes}, route_timeout_s=1.5,
         )  # fmt: skip
-        stack.callback(end, run(envoy_command(boot), folder / "envoy.log", cwd=folder / "edge"))
+        envoy = run(envoy_command(boot), folder / "envoy.log", cwd=folder / "edge")
+        stack.callback(end, envoy)
         stack.callback(end, run(_field(fleet, front), folder / "engines.log"))
         port = free_port()
         temporal = Kept(lambda: run(_server(folder, port), folder / "temporal.log"))
         await _keep(stack, temporal)
         client = await _connected(f"127.0.0.1:{port}")
         kills_intake.warm_up()
+        ill: Callable[[], AbstractContextManager[None]] = nullcontext
+        if fault == "envoy-dead":
+            ill = partial(stopped, envoy)
+        elif fault == "journal-full":
+            stack.enter_context(small_disk(folder / "disk"))
+            (folder / "journal.db").symlink_to(folder / "disk" / "journal.db")
+            ill = partial(full, folder / "disk")
+        elif fault == "slow-temporal":
+            line = Line(target=port, port=free_port())
+            stack.callback((await line.open()).close)
+            port, ill = line.port, line.slow
         job = _job(folder, fleet, admin, front, f"127.0.0.1:{port}")
         settings = _settings(folder, fleet, url, port)
         worker = Kept(lambda: _worker(job, folder))
@@ -115,7 +131,7 @@ async def running_plant(folder: Path, domains: int) -> AsyncIterator[Plant]:
             httpx.AsyncClient(timeout=15, trust_env=False, limits=httpx.Limits(max_connections=64))
         )
         plant = Plant(
-            folder, fleet, admin, url, client, http, {"worker": worker, "intake": intake, "temporal": temporal}
+            folder, fleet, admin, url, client, http, {"worker": worker, "intake": intake, "temporal": temporal}, ill
         )
         await labs.until(plant.up, "worker and intake are up", 90)
         await labs.until(lambda: _warm(plant), "every pool has served", 60)

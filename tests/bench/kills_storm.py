@@ -21,14 +21,18 @@ from temporalio.service import RPCError
 
 from runbooks.detection import Detection
 from runbooks.fleet import Pool
+from tests.bench.kills_faults import ILL_S
 from tests.bench.kills_plant import TOKEN, Kind, Plant
 
 BURST, EVERY_S, NODES = 10, 1.5, 3
 """Alerts of one burst in one domain, seconds between two bursts, and nodes beside the pool that they are about."""
 GAP_S = (0.2, 6.0)
 """Before a kill."""
-WHEN_ALL_ARE_UP = 0.75
-"""Share of kills that wait until nobody is down any more."""
+AIMED, AIM_AT_MOST_S = 0.4, 20.0
+"""Share of kills that wait for the next hang to be told or to be over, and seconds for which they wait at most."""
+WHEN_ALL_ARE_UP = 0.4
+"""Share that wait until nobody is down any more, so that work is under way on a slow machine too. The rest wait for nothing,
+and may fall into somebody's start."""
 SHOWN_S = 3.0
 """A hang is there this long before its alert: a detector's failed generations, and two looks of the watcher."""
 HANGS = 5
@@ -49,6 +53,8 @@ class Storm:
     sent: int = 0
     refused: int = 0
     over: bool = False
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    ills: int = 0
     _numbers: Any = field(default_factory=itertools.count)
 
     async def tell(self, target: dict[str, str], alert: str, **more: Any) -> dict[str, Any]:
@@ -93,10 +99,11 @@ class Storm:
         return {"state": ""}
 
 
-async def raging(storm: Storm, kills: int) -> None:
-    """Everything at once until so many kills are done; then what is under way comes to its end."""
+async def raging(storm: Storm, blows: int, fault: bool = False) -> None:
+    """Everything at once until so many blows are done; then what is under way comes to its end. A blow is a kill, or with
+    `fault` a time for which the plant's fault is there."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_kills(storm, kills))
+        group.create_task(_ill(storm, blows) if fault else _kills(storm, blows))
         for pool in storm.plant.fleet.pools:
             group.create_task(_bursts(storm, pool.cluster, pool.name))
             group.create_task(_hangs(storm, pool))
@@ -107,11 +114,25 @@ async def _kills(storm: Storm, kills: int) -> None:
     for number in range(kills):
         if number % len(kinds) == 0:
             storm.dice.shuffle(kinds)  # in rounds of all three: a short run must not leave one out by luck
-        # Mostly when all are up again, so that work is under way on a slow machine too; else into somebody's start.
-        if storm.dice.random() < WHEN_ALL_ARE_UP:
+        when = storm.dice.random()
+        if when < AIMED:  # into a case that is about to act: without an aim most kills find cases that only page
+            storm.told.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(storm.told.wait(), AIM_AT_MOST_S)
+        elif when < AIMED + WHEN_ALL_ARE_UP:
             await _within(storm.plant.up, PATIENCE_S)
         await asyncio.sleep(storm.dice.uniform(*GAP_S))
         storm.plant.kept[kinds[number % len(kinds)]].kill()
+    storm.over = True
+
+
+async def _ill(storm: Storm, times: int) -> None:
+    for _ in range(times):
+        await _within(storm.plant.up, PATIENCE_S)
+        await asyncio.sleep(storm.dice.uniform(*GAP_S))
+        with storm.plant.ill():
+            await asyncio.sleep(storm.dice.uniform(*ILL_S))
+        storm.ills += 1
     storm.over = True
 
 
@@ -141,6 +162,7 @@ async def _hang(storm: Storm, pool: Pool, address: str) -> None:
     await asyncio.sleep(SHOWN_S)
     try:
         told = await asyncio.gather(*(storm.tell(target, "EngineHang", evidence=proof) for _ in range(HANGS)))
+        storm.told.set()
         name, mine = storm.accepted[told[0]["fingerprint"]], {t["fingerprint"] for t in told}
 
         async def mitigated() -> bool:
@@ -157,6 +179,7 @@ async def _hang(storm: Storm, pool: Pool, address: str) -> None:
         if body["fingerprint"] in storm.seen:  # one that no open case knows must be found in a closed one, as it fired
             storm.resolved.add(body["fingerprint"])
             await storm.send({**body, "status": "resolved", "observed_at": now})
+    storm.told.set()
 
     async def closed() -> bool:
         return bool((await storm.status(name))["state"] == "closed")
