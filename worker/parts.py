@@ -19,6 +19,7 @@ from worker.doors import fleet_of, policy_of
 from worker.settings import BadSettings, Settings
 from worker.telemetry import Telemetry
 from worker.telemetry_record import recorder
+from worker.versions import version_of
 from worker.wiring import Parts
 
 log = logging.getLogger("interlock.worker")
@@ -75,6 +76,7 @@ def parts_of(
         envoy_admin=admin,
         route_urls=settings.route_urls,
         prometheus_url=settings.prometheus_url,
+        version=version_of(settings.temporal),
         watch_period_s=look_every_s(settings, policy),
         observe=recorder(telemetry.instruments),
         cluster=found.cluster,

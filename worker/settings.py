@@ -64,6 +64,12 @@ class TemporalSettings(_Part):
         description="Start workflows eagerly: only where worker and intake share a process and are unversioned.",
     )
 
+    deployment: str | None = Field(
+        default=None,
+        pattern=r"^[^\s.]+$",
+        description="Worker deployment that this worker is of (worker versioning); cases end on the build they began on.",
+    )
+    build_id: str | None = Field(default=None, min_length=1, description="Which build of the deployment this is.")
     metrics_bind: str | None = Field(
         default=None,
         pattern=r"^[^\s/]+:\d{1,5}$",
@@ -74,6 +80,10 @@ class TemporalSettings(_Part):
     def _check(self) -> TemporalSettings:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file go together: give both or neither")
+        if (self.deployment is None) != (self.build_id is None):
+            raise ValueError("deployment and build_id go together: give both or neither")
+        if self.build_id is not None and self.eager:
+            raise ValueError("eager cannot be true with a build_id: an eager start passes by worker versioning")
         self.key()
         return self
 

@@ -128,19 +128,14 @@ async def register_search_attributes(client: Client) -> tuple[str, ...]:
     return missing
 
 
+def where_of(client: Client) -> list[str]:
+    """Options of the Temporal CLI that name this client's server and namespace."""
+    return ["--address", client.service_client.config.target_host, "--namespace", client.namespace]
+
+
 def create_command(client: Client) -> str:
     """The exact command that registers all of them."""
-    address = client.service_client.config.target_host
-    words = [
-        "temporal",
-        "operator",
-        "search-attribute",
-        "create",
-        "--address",
-        address,
-        "--namespace",
-        client.namespace,
-    ]
+    words = ["temporal", "operator", "search-attribute", "create", *where_of(client)]
     for name in SEARCH_ATTRIBUTES:
         words += ["--name", name, "--type", "Keyword"]
     return shlex.join(words)

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities.acts import ClusterActivities, NodeActivities, TrafficActivities
 from activities.adapters.envoy import EnvoyTraffic
@@ -67,6 +68,8 @@ class Parts:
     """The control plane; None: levers on clusters and nodes are refused, since what stands there is not known."""
     routes: Traffic | None = None
     """Where weights live when that is not Envoy's own files: Gateway API routes."""
+    version: WorkerDeploymentVersion | None = None
+    """Which build of which worker deployment this is; None: unversioned."""
 
 
 def traffic_of(parts: Parts, http: httpx.AsyncClient) -> Traffic:
@@ -178,14 +181,18 @@ def activities_over(
     ]
 
 
-def workers_over(client: Client, task_queue: str, activities: Sequence[Any]) -> tuple[Worker, Worker]:
+def workers_over(
+    client: Client, task_queue: str, activities: Sequence[Any], version: WorkerDeploymentVersion | None = None
+) -> tuple[Worker, Worker]:
     """The Guards' worker and the cases', to be entered in this order: a Guard never waits behind a storm of cases."""
+    deployment = None if version is None else WorkerDeploymentConfig(version=version, use_worker_versioning=True)
     cases = Worker(
         client,
         task_queue=task_queue,
         activities=activities,
         # A case keeps its slot while a check waits, and a storm has many that wait for the same thing.
         max_concurrent_workflow_tasks=200,
+        deployment_config=deployment,
         max_concurrent_activities=50,
         max_concurrent_local_activities=30,
     )
@@ -194,6 +201,7 @@ def workers_over(client: Client, task_queue: str, activities: Sequence[Any]) -> 
         task_queue=guard_queue(task_queue),
         activities=activities,
         max_concurrent_workflow_tasks=10,
+        deployment_config=deployment,
         max_concurrent_activities=10,
         max_concurrent_local_activities=10,
     )
@@ -223,7 +231,7 @@ async def running_worker(parts: Parts) -> AsyncIterator[Worker]:
         )
         await stack.enter_async_context(watcher)
         activities = activities_of(parts, client, watcher, source)
-        guards, worker = workers_over(parts.client, parts.task_queue, activities)
+        guards, worker = workers_over(parts.client, parts.task_queue, activities, parts.version)
         async with guards, worker:
             guard = GuardClient(parts.client, parts.task_queue)
             for domain in parts.fleet.domains():

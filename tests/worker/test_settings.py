@@ -49,6 +49,8 @@ def test_values_come_in_by_their_full_names(monkeypatch: pytest.MonkeyPatch) -> 
         ("INTERLOCK_INTAKE__MOST_WAITING_BYTES", "1048575", "greater than or equal to 1048576"),
         ("INTERLOCK_INTAKE__MAX_BODY_BYTES", "67108864", "most_waiting_bytes must be at least max_body_bytes"),
         ("INTERLOCK_TEMPORAL__TLS_CERT_FILE", "/hunter2", "go together"),
+        ("INTERLOCK_TEMPORAL__BUILD_ID", "hunter2", "deployment and build_id go together"),
+        ("INTERLOCK_TEMPORAL__DEPLOYMENT", "hunter2.1", "should match pattern"),
         ("INTERLOCK_PEOPLE__JWKS_FILE", "/hunter2", "issuer and audience"),
         ("INTERLOCK_ROUTE_URLS", "{hunter2", "JSON"),
         ("INTERLOCK_INTAKE__TOKN", "hunter2", "did you mean INTERLOCK_INTAKE__TOKEN"),

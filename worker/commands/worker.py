@@ -21,6 +21,7 @@ from worker.plugin import interlock_plugin
 from worker.settings import BadSettings, Settings, load
 from worker.telemetry import setup
 from worker.temporal import connect, metrics_runtime, register_search_attributes
+from worker.versions import say_whether_current
 from worker.wiring import running_node_worker, running_worker
 
 app = typer.Typer()
@@ -73,6 +74,7 @@ async def _run(settings: Settings, node: str, bmc: bool) -> None:
         )
         async with running_worker(parts):
             logging.getLogger(__name__).info("polling %s on %s", parts.task_queue, settings.temporal.address)
+            await say_whether_current(client, parts.version)
             await stop.wait()
 
 
