@@ -32,6 +32,9 @@ TYPE = "type.googleapis.com/"
 HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 PER_PERCENT = 10_000
 """Millionths in one percent."""
+IDLE_S = 4
+"""Envoy lets an idle connection go after this. It must be first: vLLM (VLLM_HTTP_TIMEOUT_KEEP_ALIVE) and llama.cpp (cpp-httplib)
+close theirs after 5 s, and a request that Envoy sends at that moment is lost with 503."""
 
 
 class Mangled(ValueError):
@@ -133,7 +136,7 @@ def _fraction(percent: int) -> dict[str, Any]:
 
 
 def _connections(seconds: int) -> dict[str, Any]:
-    common: dict[str, Any] = {"idle_timeout": "60s"}
+    common: dict[str, Any] = {"idle_timeout": f"{IDLE_S}s"}
     probes = {"keepalive_time": 60, "keepalive_interval": 10, "keepalive_probes": 3}
     if seconds > 0:
         common["max_connection_duration"] = f"{seconds}s"

@@ -12,6 +12,7 @@ import yaml
 from activities.adapters.envoy import EnvoyTraffic
 from runbooks.facts import Value
 from runbooks.fleet import Endpoint, Fleet, Pool, Route
+from tests.adapters.engine_lab import engines
 from tests.adapters.envoy_lab import Upstream, free_port, running, until
 from tests.adapters.test_traffic_contract import change, permit
 from worker.edge import write_edge
@@ -119,3 +120,35 @@ async def test_odd_names_and_the_largest_weight_work_on_a_real_envoy(tmp_path: P
         writer.close()
     server.close()
     await server.wait_closed()
+
+
+async def test_envoy_lets_an_idle_connection_go_before_its_engine_does(tmp_path: Path) -> None:
+    """Both sides are real. If the engine is the first to close, a request that Envoy sends at that moment is lost (503)."""
+    with engines(1) as (engine,):
+        admin, listen = free_port(), free_port()
+        path = write_edge(
+            fleet(engine.address), tmp_path, admin_port=admin, listen_port=listen, weights={"chat": {"pool": 1}}
+        )
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def stat(name: str) -> int:
+                name = f"cluster.pool.{name}"
+                found = await client.get(
+                    f"http://127.0.0.1:{admin}/stats", params={"format": "json", "filter": f"^{name}$"}
+                )
+                return int(next(s["value"] for s in found.json()["stats"] if s.get("name") == name))
+
+            async def ok() -> bool:
+                try:
+                    return (await client.get(f"http://127.0.0.1:{listen}/v1/models")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            async def closed() -> bool:
+                return await stat("upstream_cx_active") == 0
+
+            with running(path):
+                await until(ok, "Envoy serves")
+                assert await stat("upstream_cx_active") == 1
+                await until(closed, "one of them closes the connection")
+                assert (await stat("upstream_cx_idle_timeout"), await stat("upstream_cx_destroy_remote")) == (1, 0)

@@ -153,10 +153,15 @@ class Cluster:
         )
 
     @contextlib.contextmanager
-    def edge(self, fleet: Fleet | None = None) -> Iterator[Edge]:
-        """A real Envoy over the pools whose endpoints follow readiness. Enter it on the main thread."""
-        with running_edge(self.world, fleet or self.fleet(), self.folder / "edge") as edge:
-            yield edge
+    def edge(self, fleet: Fleet | None = None, route_timeout_s: float = 1.5) -> Iterator[Edge]:
+        """A real Envoy over the pools whose endpoints follow readiness, and which pods that go wait for. Enter it on the
+        main thread."""
+        with running_edge(self.world, fleet or self.fleet(), self.folder / "edge", route_timeout_s) as edge:
+            self.kubelet.proxy = edge.admin
+            try:
+                yield edge
+            finally:
+                self.kubelet.proxy = None
 
     def watch_minimum(self, **needed: int) -> Minimum:
         """A context manager that judges every event. Pools not named need what their budget says; dashes of a pool's

@@ -38,7 +38,7 @@ class Edge:
 
 
 @contextmanager
-def running_edge(world: World, fleet: Fleet, folder: Path, route_timeout_s: float = 1.5) -> Iterator[Edge]:
+def running_edge(world: World, fleet: Fleet, folder: Path, route_timeout_s: float) -> Iterator[Edge]:
     """Envoy on the fleet's slots, with only the addresses of Ready pods in its endpoints; weights are equal at first."""
     admin, front = free_port(), free_port()
     weights = {r.name: dict.fromkeys(r.pools, 50) for r in fleet.routes}

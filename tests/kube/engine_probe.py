@@ -1,4 +1,4 @@
-"""What the kubelet asks of an engine: one real token, or only whether it answers."""
+"""What the kubelet asks of an engine: one real token, or only whether it answers; and of a proxy, whom it sends requests."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ class EngineProbe:
             return (await self._http.get(f"http://{address}/health")).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
+
+    async def fronted(self, admin: str, address: str) -> bool:
+        """True while the Envoy with this admin URL has the address as an endpoint. One that is away sends nothing."""
+        try:
+            found = (await self._http.get(f"{admin}/clusters?format=json")).raise_for_status().json()
+        except httpx.HTTPError:
+            return False
+        hosts = [h["address"]["socket_address"] for c in found["cluster_statuses"] for h in c.get("host_statuses", [])]
+        return address in {f"{h['address']}:{h['port_value']}" for h in hosts}
 
     async def fault(self, address: str, fault: dict[str, Any]) -> None:
         """Switch a fault on; {} heals. httpx.HTTPError when the engine cannot be told."""

@@ -54,6 +54,8 @@ class Kubelet:
         self.probing = probing or Probing()
         self.record: list[Note] = []
         self.runs: dict[str, PodRun] = {}
+        self.proxy: str | None = None
+        """Admin URL of the Envoy in front of the pods, when there is one."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._down: set[str] = set()
         self._mute: set[str] = set()
@@ -150,10 +152,14 @@ class Kubelet:
             down=self._down.__contains__,
             mute=self._mute.__contains__,
             note=lambda run, what, text: self._say(what, run.node, text, run),
+            fronted=self._fronted,
         )
         synced = asyncio.Event()
         self.loop.spawn(self._follow(synced))
         await asyncio.wait_for(synced.wait(), 30)
+
+    async def _fronted(self, address: str) -> bool:
+        return self.proxy is not None and await self._probe.fronted(self.proxy, address)
 
     async def _close(self) -> None:
         for run in self.runs.values():

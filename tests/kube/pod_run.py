@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from tests.kube.pod_status import PodState, now
 
 AGAIN_S = 0.2
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 5.0
-PRE_STOP_S = 0.3
-"""Between the deletion and SIGTERM: the proxy is told at the same moment and needs its milliseconds."""
+PRE_STOP_S, PRE_STOP_AT_MOST_S = 0.3, 10.0
+"""Between the deletion and SIGTERM: the proxy is told at the same moment, and as a preStop hook does we wait until it has heard."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Host:
     down: Callable[[str], bool]
     mute: Callable[[str], bool]
     note: Callable[[PodRun, str, str], None]
+    fronted: Callable[[str], Awaitable[bool]]
+    """Whether a proxy may still send requests to this address."""
 
 
 class PodRun:
@@ -117,7 +119,8 @@ class PodRun:
     async def end(self, grace_s: float) -> None:
         """The pod is deleted: its process is asked to end, then made to, and the object is removed."""
         self.host.note(self, "ending", f"grace {grace_s:g} s")
-        await asyncio.sleep(min(PRE_STOP_S, grace_s))
+        if grace_s > 0:
+            await self._pre_stop()
         await self._node_up()
         self.signal(signal.SIGTERM)
         loop = asyncio.get_running_loop()
@@ -134,6 +137,16 @@ class PodRun:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
+
+    async def _pre_stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PRE_STOP_AT_MOST_S
+        await asyncio.sleep(PRE_STOP_S)
+        while await self.host.fronted(self.address):
+            if loop.time() > end:
+                self.host.note(self, "still fronted", f"after {PRE_STOP_AT_MOST_S:g} s")
+                return
+            await asyncio.sleep(0.05)
 
     async def observed(self, thing: dict[str, Any]) -> None:
         """The object as the server has it now. What others wrote about its readiness is put right."""

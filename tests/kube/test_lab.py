@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import httpx
 
 from activities.adapters.envoy import EnvoyTraffic
+from activities.adapters.envoy_files import EdgeFolder
 from runbooks.change import Change, Permit
 from tests.kube.cluster import Cluster, PoolSpec
+from tests.kube.kubelet import Note
 
 NewCluster = Callable[..., Cluster]
 TWO = {"gpu-a": 2, "gpu-b": 2}
@@ -218,3 +221,25 @@ async def test_a_pod_that_was_bound_by_hand_runs_even_on_a_cordoned_node(new_clu
     await cluster.until_serving("chat-a", 0)
     life = ["bound", "started", "ready", "ending", "gone"]
     await cluster.until(lambda: [n.what for n in cluster.kubelet.record] == life, "the kubelet's record is whole")
+
+
+async def test_a_pod_that_goes_serves_until_envoy_sends_it_nothing_more(new_cluster: NewCluster) -> None:
+    """The file is kept from its writer for a second, as on a busy machine: the deleted pod answers all the while, as one
+    with a preStop hook does, and only then ends."""
+    cluster = new_cluster(PoolSpec("chat-a", replicas=2, budget=1), nodes=TWO)
+    with cluster.edge() as edge:
+
+        def ending() -> list[Note]:
+            return [n for n in cluster.kubelet.record if n.what == "ending"]
+
+        before = cluster.serving("chat-a")
+        async with EdgeFolder(edge.folder).lock(10, lambda: False), httpx.AsyncClient(trust_env=False) as client:
+            cluster.control_plane.api.merge(cluster.path("chat-a", "/scale"), {"spec": {"replicas": 1}})
+            (note,) = await cluster.until(ending, "one of them is deleted")
+            body, answers = {"model": "smollm2", "prompt": "hello", "max_tokens": 1}, []
+            while time.time() < note.at + 1:
+                answers.append(await client.post(f"{edge.front}/v1/completions", json=body))
+        assert [a.text for a in answers if a.status_code != 200] == []
+        assert {a.headers["x-endpoint"] for a in answers} == before
+        await cluster.until_serving("chat-a", 1)
+        assert edge.rotation("chat-a") == cluster.serving("chat-a")

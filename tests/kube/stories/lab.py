@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
+from activities.adapters.exposition import parse, total
 from activities.adapters.kube import KubeCluster
 from activities.adapters.kube_api import KubeApi
 from activities.adapters.kube_config import from_kubeconfig
@@ -33,7 +34,7 @@ from tests.e2e.monitoring import alertmanager
 from tests.kube.audit import Write
 from tests.kube.cluster import PoolSpec
 from tests.kube.control_plane import ControlPlane
-from tests.kube.edge import Edge, running_edge
+from tests.kube.edge import Edge
 from tests.kube.stories.canary import watched
 from tests.kube.stories.cluster import StoryCluster
 from tests.kube.stories.users import Users
@@ -112,6 +113,15 @@ class Story:
     def target(self, **parts: str) -> Target:
         """Of this story's cluster."""
         return Target(cluster=self.cluster.name, **parts)
+
+    async def queued(self, pool: str, above: int) -> None:
+        """Waits until more requests than that wait in the pool: no detector fires before there is something to see."""
+
+        async def waiting() -> bool:
+            pages = [(await self.http.get(f"http://{a}/metrics")).text for a in self.cluster.serving(pool)]
+            return sum(total(parse(page), "vllm:num_requests_waiting") or 0.0 for page in pages) > above
+
+        await labs.until(waiting, f"more than {above} requests wait in {pool}")
 
     async def fire(self, name: str, labels: dict[str, str], **evidence: float) -> None:
         """The alert, put into Alertmanager; it sends the webhook."""
@@ -277,7 +287,7 @@ async def told(
         stack.enter_context(cluster)
         cluster.grant(*roles)
         fleet = cluster.inventory()
-        edge = stack.enter_context(running_edge(cluster.world, fleet, folder / "edge", ROUTE_TIMEOUT_S))
+        edge = stack.enter_context(cluster.edge(fleet, ROUTE_TIMEOUT_S))
         token = plane.service_account_token("interlock", "interlock")
         api = await stack.enter_async_context(KubeApi(from_kubeconfig(plane.kubeconfig_of(f"story-{name}", token))))
         notify = LogNotify(folder / "pages.jsonl")

@@ -31,8 +31,10 @@ async def test_a_surge_is_met_by_more_replicas_and_they_go_when_it_is_over(stage
         cluster = story.cluster
         story.users.steady(1)
         with cluster.watch_minimum() as minimum:
-            # With three replicas some 36 of them are answered at once, and with four 48.
-            crowd = story.users.crowd(37, "batch")
+            # 44 requests per second: more than three replicas answer (40), so that of 54 people 18 wait, and less than four
+            # do (53). People who never paused would keep four as busy as three, however many they were.
+            crowd = story.users.crowd(54, "batch", every_s=54 / 44)
+            await story.queued("chat-a", above=10)
             await story.fire("DemandSurge", {"service": "chat-a"}, **SURGE)
             case = await story.opened(story.target(service="chat-a"))
             await story.in_state(case, "mitigated")
@@ -97,6 +99,7 @@ async def test_a_surge_that_cannot_be_met_falls_through_to_shedding_the_lowest_t
         story.users.steady(3, "paid")
         with cluster.watch_minimum() as minimum:
             crowd = story.users.crowd(44, "batch")
+            await story.queued("chat-a", above=10)
             await story.fire("DemandSurge", {"service": "chat-a"}, **SURGE)
             case = await story.opened(story.target(service="chat-a"))
             await story.in_state(case, "mitigated")
@@ -143,6 +146,7 @@ async def test_replicas_that_find_no_place_are_taken_back_before_anybody_is_refu
         story.plane.api.merge(f"/api/v1/nodes/{free}", {"spec": {"taints": [taint]}})
         with cluster.watch_minimum() as minimum:
             crowd = story.users.crowd(44, "batch")
+            await story.queued("chat-a", above=10)
             await story.fire("DemandSurge", {"service": "chat-a"}, **SURGE)
             case = await story.opened(story.target(service="chat-a"))
             await story.in_state(case, "mitigated")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-TIMEOUT_S = 8.0
+TIMEOUT_S = 30.0
+"""Envoy ends every request after its route's 5 s: what takes longer than that is this process on a busy machine, and no loss."""
 REFUSED_PAUSE_S = 0.3
 """Who was refused comes back soon: a surge does not go away because somebody said no."""
 
@@ -64,9 +65,9 @@ class Users:
         """So many requests per second, however slow the answers are."""
         return self._group(self._paced(per_second, tier))
 
-    def crowd(self, people: int, tier: str) -> asyncio.Task[None]:
-        """So many people, each asking again as soon as there is an answer."""
-        return self._group(self._all(people, tier))
+    def crowd(self, people: int, tier: str, every_s: float = 0.0) -> asyncio.Task[None]:
+        """So many people, each asking again as soon as there is an answer, and `every_s` at the soonest."""
+        return self._group(self._all(people, tier, every_s))
 
     async def leave(self, *groups: asyncio.Task[None]) -> None:
         """These ask nothing more; what they have asked is still answered."""
@@ -103,15 +104,17 @@ class Users:
         finally:
             await asyncio.gather(*tuple(running))
 
-    async def _all(self, people: int, tier: str) -> None:
+    async def _all(self, people: int, tier: str, every_s: float) -> None:
         gone = asyncio.Event()
 
-        async def person() -> None:
+        async def person(number: int) -> None:
+            await asyncio.sleep(every_s * number / people)
             while not gone.is_set():
-                if (await self.ask(tier)).refused:
-                    await asyncio.sleep(REFUSED_PAUSE_S)
+                answer = await self.ask(tier)
+                pause = every_s - answer.seconds
+                await asyncio.sleep(max(pause, REFUSED_PAUSE_S) if answer.refused else max(pause, 0.0))
 
-        everybody = [asyncio.create_task(person()) for _ in range(people)]
+        everybody = [asyncio.create_task(person(n)) for n in range(people)]
         try:
             await asyncio.Event().wait()
         finally:
@@ -141,6 +144,6 @@ def told(answers: Sequence[Answer]) -> str:
     """For failure messages: what came back, counted."""
     counts: dict[str, int] = {}
     for a in answers:
-        key = f"{a.status} {a.why}".strip()
+        key = f"{a.status} {a.why}".strip() + (f" of {a.endpoint}" if a.endpoint and not a.served else "")
         counts[key] = counts.get(key, 0) + 1
     return "; ".join(f"{n} × {what}" for what, n in counts.items()) or "none"
