@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 from temporalio.client import Client
-from temporalio.common import WorkerDeploymentVersion
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities.acts import ClusterActivities, NodeActivities, TrafficActivities
@@ -185,14 +185,20 @@ def workers_over(
     client: Client, task_queue: str, activities: Sequence[Any], version: WorkerDeploymentVersion | None = None
 ) -> tuple[Worker, Worker]:
     """The Guards' worker and the cases', to be entered in this order: a Guard never waits behind a storm of cases."""
-    deployment = None if version is None else WorkerDeploymentConfig(version=version, use_worker_versioning=True)
+
+    def deployed(behaviour: VersioningBehavior) -> WorkerDeploymentConfig | None:
+        # Said here and not at the workflows: the server refuses what an unversioned worker says of a versioned workflow.
+        if version is None:
+            return None
+        return WorkerDeploymentConfig(version, use_worker_versioning=True, default_versioning_behavior=behaviour)
+
     cases = Worker(
         client,
         task_queue=task_queue,
         activities=activities,
         # A case keeps its slot while a check waits, and a storm has many that wait for the same thing.
         max_concurrent_workflow_tasks=200,
-        deployment_config=deployment,
+        deployment_config=deployed(VersioningBehavior.PINNED),
         max_concurrent_activities=50,
         max_concurrent_local_activities=30,
     )
@@ -201,7 +207,7 @@ def workers_over(
         task_queue=guard_queue(task_queue),
         activities=activities,
         max_concurrent_workflow_tasks=10,
-        deployment_config=deployment,
+        deployment_config=deployed(VersioningBehavior.AUTO_UPGRADE),
         max_concurrent_activities=10,
         max_concurrent_local_activities=10,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 from temporalio import workflow
-from temporalio.common import RawValue, VersioningBehavior
+from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.attest import AttestActivities
@@ -41,7 +41,7 @@ class GuardStart(Model):
     look_every_s: Seconds = Field(default=20.0, description="How often the holder of the lock is looked at.")
 
 
-@workflow.defn(name="Guard", versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn(name="Guard")
 class Guard:
     """One per domain; never ends."""
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RawValue, VersioningBehavior
+from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.casebook import CasebookActivities
@@ -28,7 +28,7 @@ NOTHING_STANDS = ("refused", "undone", "rejected", "expired", "already")
 """Ends of a step that changed nothing for good, after which the runbook goes on."""
 
 
-@workflow.defn(name="Remediation", versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn(name="Remediation")
 class Remediation(Doors):
     """Durable mitigation of one target, from the first detection to closed."""
 

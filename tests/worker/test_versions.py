@@ -37,7 +37,7 @@ async def on_the_node() -> str:
     return "done"
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.PINNED, sandboxed=False)
+@workflow.defn(sandboxed=False)
 class Asks:
     """Asks for an activity on a node's queue, as a case does."""
 
@@ -128,7 +128,7 @@ async def test_a_build_that_nobody_made_current_gets_nothing_and_says_so(
 async def test_a_nodes_worker_needs_no_version_of_its_own(lab: labs.Lab, tmp_path: Path) -> None:
     """A pinned workflow's activity on the queue of a node is done by the unversioned worker there."""
     async with own_server(lab, tmp_path) as own:
-        pinned = WorkerDeploymentConfig(version=BLUE, use_worker_versioning=True)
+        pinned = WorkerDeploymentConfig(BLUE, True, default_versioning_behavior=VersioningBehavior.PINNED)
         async with (
             Worker(own.client, task_queue="cases", workflows=[Asks], deployment_config=pinned),
             Worker(own.client, task_queue=node_queue("n1"), activities=[on_the_node]),
