@@ -4,7 +4,7 @@ PYTHON ?= python3
 TOOLS := .uv
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 ARGS ?=
-.PHONY: demo demo-cluster up test check mutants properties histories bench kills format clean
+.PHONY: demo demo-cluster up test check mutants properties histories bench bench-growing kills format clean
 
 demo: .venv/.engines ## break a real engine and watch Interlock mend it
 	@.venv/bin/interlock demo $(ARGS)
@@ -43,6 +43,9 @@ bench: .venv/.synced ## how fast, beside Robusta and ansible-rulebook: .bench/re
 
 kills: .venv/.synced ## storms of alerts under SIGKILL, 20 seeded runs, and an audit of each: docs/performance.md
 	.venv/bin/python -m tests.bench.kills $(ARGS)
+
+bench-growing: .venv/.synced ## what open cases, more workers and storms cost: .bench/growing, docs/growing.md
+	.venv/bin/python -m tests.bench.growing $(ARGS)
 
 format:
 	.venv/bin/ruff check -q --fix

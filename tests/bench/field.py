@@ -1,6 +1,6 @@
-"""The engines of the benchmark in one process, on a port each, and the steady load that users make.
+"""The engines of the benchmark in one process, on a port each or one at several addresses, and the steady load that users make.
 
-    python -m tests.bench.field --ports 7001,7002 --front http://127.0.0.1:P --routes r0,r1 --per-route 5
+    python -m tests.bench.field --ports 7001,127.1.0.1:7002 --front http://127.0.0.1:P --routes r0,r1 --per-route 5
 
 Each is `worker.engine`'s own app: real HTTP, a real queue, real metrics, and a hang by POST /admin/fault {"hang": true}.
 """
@@ -44,17 +44,17 @@ async def _load(front: str, route: str, per_second: float, offset: float) -> Non
         await asyncio.sleep(1 / per_second)
 
 
-async def _main(ports: Sequence[int], front: str, routes: Sequence[str], per_route: float) -> None:
-    apps = {p: EngineApp(Simulation(TOKENS_PER_SECOND, SLOTS), MODEL, "vllm").asgi for p in ports}
+async def _main(places: Sequence[tuple[str, int]], front: str, routes: Sequence[str], per_route: float) -> None:
+    apps = {p: EngineApp(Simulation(TOKENS_PER_SECOND, SLOTS), MODEL, "vllm").asgi for _, p in places}
 
     async def by_port(scope: Scope, receive: Receive, send: Send) -> None:
         await apps[scope["server"][1]](scope, receive, send)
 
     sockets = []
-    for port in ports:
+    for place in places:
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", port))
+        listening.bind(place)
         sockets.append(listening)
     config = uvicorn.Config(by_port, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     loads = [asyncio.create_task(_load(front, r, per_route, n / len(routes))) for n, r in enumerate(routes)]
@@ -70,4 +70,12 @@ if __name__ == "__main__":
     parser.add_argument("--routes", required=True)
     parser.add_argument("--per-route", type=float, default=5.0)
     told = parser.parse_args()
-    asyncio.run(_main([int(p) for p in told.ports.split(",")], told.front, told.routes.split(","), told.per_route))
+    places = [p.rpartition(":") for p in told.ports.split(",")]
+    asyncio.run(
+        _main(
+            [(host or "127.0.0.1", int(port)) for host, _, port in places],
+            told.front,
+            told.routes.split(","),
+            told.per_route,
+        )
+    )

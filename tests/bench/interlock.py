@@ -44,6 +44,9 @@ SETTLED_S = 150.0
 class Interlock:
     """One profile. `domains` clusters of three engines each; a fault is in one engine of a cluster at a time."""
 
+    per_route = 5.0
+    """Requests/s that users make on each route."""
+
     def __init__(self, tree: ProcessTree, *, production: bool, domains: int, otlp: str = "") -> None:
         self.tree, self._production, self._otlp = tree, production, otlp
         self.name = "Interlock, production" if production else "Interlock, embedded"
@@ -72,8 +75,9 @@ class Interlock:
         fleet = self._fleet()
         admin, front, self._port = free_ports(3)
         routes = [r.name for r in fleet.routes]
-        ports = ",".join(t.endpoint.rpartition(":")[2] for t in self.targets)
+        ports = ",".join(self._listens())
         argv = ["-m", "tests.bench.field", "--ports", ports, "--front", f"http://127.0.0.1:{front}"]
+        argv += ["--per-route", str(self.per_route)]
         tree.start("field", [sys.executable, *argv, "--routes", ",".join(routes)])
         weights = {r.name: dict.fromkeys(r.pools, 100) for r in fleet.routes}
         boot = write_edge(
@@ -216,6 +220,10 @@ class Interlock:
         host, _, port = target.endpoint.rpartition(":")
         async with Connection(host, int(port)) as connection:
             await connection.ask("POST", "/admin/fault", json.dumps({"hang": hang}).encode(), "connection: close\r\n")
+
+    def _listens(self) -> list[str]:
+        """Where engines are heard: one engine for each port."""
+        return [t.endpoint.rpartition(":")[2] for t in self.targets]
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
