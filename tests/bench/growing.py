@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--closing", type=int, default=300, help="cases of the storm that one and two workers close")
     parser.add_argument("--alerts", type=int, default=10_000, help="alerts of a storm through the intake")
     parser.add_argument("--storms", default="", help="of them by number, from 0; all without it")
-    parser.add_argument("--domains", type=int, default=10)
+    parser.add_argument("--domains", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(".bench"))
     parser.add_argument("--beside", default="", help="what else ran on the machine; it stands under the tables")
     options = parser.parse_args()
@@ -51,13 +51,18 @@ def main() -> None:
             lambda tree: growing_waiting.measure(tree, [int(n) for n in options.open.split(",")], options.domains),
         ),
         "closing": lambda: [
-            _run(out / "runs", partial(growing_closing.measure, workers=n, count=options.closing, domains=5))
+            _run(
+                out / "runs",
+                partial(growing_closing.measure, workers=n, count=options.closing, domains=options.domains),
+            )
             for n in (1, 2)
         ],
         "storm": lambda: [
             _run(
                 out / "runs",
-                partial(growing_storm.measure, alerts=options.alerts, targets=targets, size=size, domains=5),
+                partial(
+                    growing_storm.measure, alerts=options.alerts, targets=targets, size=size, domains=options.domains
+                ),
             )
             for targets, size in chosen
         ],

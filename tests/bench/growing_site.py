@@ -25,8 +25,8 @@ from worker.demo.processes import Child, ProcessTree, free_ports
 
 NOBODY = 1
 """No sink: the workers here are the shipped ones, and none of them acts."""
-LOOK_EVERY_S = 15.0
-"""Looks at engines are not what is measured here. The policy's scrape period is the same, as shipped."""
+LOOK_EVERY_S = 60.0
+"""Looks at engines are not what is measured here. The policy's scrape period is the same."""
 COUNTED = {
     "cached": "temporal_sticky_cache_size",
     "evicted": "temporal_sticky_cache_total_forced_eviction_total",

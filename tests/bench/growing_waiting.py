@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from tests.bench.contestant import Target
-from tests.bench.growing_site import Site
+from tests.bench.growing_site import LOOK_EVERY_S, Site
 from tests.bench.procfs import Memory, cpu_s, memory
 from tests.bench.sender import send
 from tests.bench.wire import Connection
@@ -51,7 +51,7 @@ class Waiting:
 async def waiting(site: Site, sizes: list[int]) -> list[Waiting]:
     """One row for none, then one for each size, all in the same processes."""
     await site.hang_one_of_each()
-    await asyncio.sleep(30.0)  # watchers, connections and caches are as they stay
+    await asyncio.sleep(LOOK_EVERY_S + 15.0)  # every engine was looked at once; connections and caches are as they stay
     targets, rows = site.all_targets(), list[Waiting]()
     had = 0
     for size in [0, *sizes]:
@@ -78,7 +78,7 @@ async def _open(site: Site, targets: list[Target]) -> None:
             now = await site.count(WAITS)
             if now != last[0]:
                 last = (now, time.monotonic())
-            elif time.monotonic() - last[1] > 90.0:
+            elif time.monotonic() - last[1] > 120.0:
                 return  # some cases went another way; the row says how many
             await asyncio.sleep(0.1)
 
