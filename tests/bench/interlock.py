@@ -21,11 +21,13 @@ from typing import Any
 
 import httpx
 import yaml
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from tests.bench.alerts import Alert
-from tests.bench.contestant import SinkView, Target, kill_all, until
+from tests.bench.contestant import CannotRun, SinkView, Target, kill_all, until
 from tests.bench.field import MODEL, TOKENS_PER_SECOND
 from tests.bench.sender import Door, Sent, send
 from tests.bench.wire import Connection
@@ -36,6 +38,8 @@ from worker.edge import envoy_command, write_edge
 from worker.identity import ensure_claim_key
 from worker.settings import CATALOG
 
+BUILD = ("interlock", "bench")
+"""Worker deployment and build of the production profile."""
 SHOWN_S = 4.0
 """A fault is there this long before its alert: three failed generations of a detector, and two looks of the watcher."""
 SETTLED_S = 150.0
@@ -57,7 +61,7 @@ class Interlock:
             "policy of the demo; soak 2 s and restore after 2 s clear (shipped: 6 s, 20 s), both after the act",
             f"{domains} domains of 3 engines, each with 5 requests/s of load through Envoy",
             "Temporal dev server, SQLite WAL, synchronous=normal",
-            "intake and worker as two processes, no eager start; worker versioning is not in the product yet"
+            "intake and worker as two processes, no eager start, worker versioning (cases pinned)"
             if production
             else "one process, eager start",
         )
@@ -108,6 +112,11 @@ class Interlock:
             "INTERLOCK_JOURNAL_URL": f"sqlite:///{self.journal}",
             "INTERLOCK_PAGES_FILE": str(folder / "pages.log"),
             "BENCH_SINK_PORT": str(sink),
+            **(
+                {"INTERLOCK_TEMPORAL__DEPLOYMENT": BUILD[0], "INTERLOCK_TEMPORAL__BUILD_ID": BUILD[1]}
+                if self._production
+                else {}
+            ),
             **({"INTERLOCK_OTLP_ENDPOINT": self._otlp} if self._otlp else {}),
         }
         await self.again()
@@ -128,6 +137,8 @@ class Interlock:
                 return "polling" in self._children[0].log.read_text()
 
             await self.tree.ready(self._children[0], polls, timeout_s=90)
+        if self._production:
+            await promoted(self.address)
 
     def kill(self) -> None:
         """Worker and intake at once. Temporal and the journal's file stay, as they would on other machines."""
@@ -263,6 +274,24 @@ _SHORTER = {
     "clear_for_s: 20": "clear_for_s: 2",
     "every_s: 5": "every_s: 1",
 }
+
+
+async def promoted(address: str) -> None:
+    """Makes the bench's build current: refused until its worker has polled."""
+    client = await Client.connect(address)
+    request = SetWorkerDeploymentCurrentVersionRequest(
+        namespace=client.namespace, deployment_name=BUILD[0], build_id=BUILD[1]
+    )
+
+    async def made() -> bool:
+        try:
+            await client.workflow_service.set_worker_deployment_current_version(request)
+        except RPCError:
+            return False
+        return True
+
+    if not await until(made, 60, 0.5):
+        raise CannotRun("its build could not be made current")
 
 
 def _catalogue(folder: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import statistics
 import sys
 import time
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".bench/results"))
     told = parser.parse_args()
     folder = told.out.absolute().parent / "runs" / "trace"
+    shutil.rmtree(folder, ignore_errors=True)
     all_ms, found, middle = asyncio.run(traced(told.production, told.samples, folder, told.domains))
     profile = "production" if told.production else "embedded"
     about = f"Interlock, {profile}: one alert, {middle:.1f} ms (median of {len(all_ms)})"
