@@ -10,7 +10,12 @@ from typing import Any
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+)
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -49,7 +54,10 @@ class GuardClient:
 
     async def _ask(self, domain: str) -> GuardView:
         handle = self._client.get_workflow_handle(guard_id(domain))
-        view: GuardView = await handle.query("view", result_type=GuardView, rpc_timeout=TIMEOUT)
+        try:
+            view: GuardView = await handle.query("view", result_type=GuardView, rpc_timeout=TIMEOUT)
+        except WorkflowQueryFailedError as error:  # its task fails, or it was asked between two tasks: worker/timely.py
+            raise Retryable(f"the Guard of {domain} could not say how it stands: {error}") from error
         return view
 
     async def start(self, domain: str) -> None:

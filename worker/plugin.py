@@ -8,6 +8,7 @@ from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
+from worker.timely import TimelyRunner
 from workflows.guard import Guard
 from workflows.loose import OnePayload
 from workflows.remediation import Remediation
@@ -33,8 +34,8 @@ PARTS = (
 
 
 def runner() -> SandboxedWorkflowRunner:
-    """The default sandbox. The two workflow modules are never passed through: that would disarm it."""
-    return SandboxedWorkflowRunner(
+    """The default sandbox, in time (worker/timely.py). The two workflow modules are never passed through: that would disarm it."""
+    return TimelyRunner(
         restrictions=SandboxRestrictions.default.with_passthrough_modules(
             "activities", "runbooks", "opentelemetry", *(f"workflows.{part}" for part in PARTS)
         ).with_import_notification_policy(SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from runbooks.detection import Detection
@@ -93,7 +94,7 @@ class Storm:
     async def status(self, workflow_id: str) -> dict[str, Any]:
         """The newest run's own word; nothing while nobody can answer."""
         handle = self.plant.client.get_workflow_handle(workflow_id)
-        with contextlib.suppress(RPCError):
+        with contextlib.suppress(RPCError, WorkflowQueryFailedError):
             found: dict[str, Any] = await handle.query("status", rpc_timeout=timedelta(seconds=3))
             return found
         return {"state": ""}

@@ -9,7 +9,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from runbooks.detection import guard_id
@@ -39,7 +39,7 @@ class Watched:
         assert self.handle is not None
         try:
             found: dict[str, Any] = await self.handle.query("status", rpc_timeout=timedelta(seconds=2))
-        except RPCError:
+        except (RPCError, WorkflowQueryFailedError):
             return {"state": ""}
         return found
 
