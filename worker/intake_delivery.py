@@ -208,7 +208,7 @@ class Deliverer:
                     self._reached(same, "signalled", run_id)
                 return
         for same in chunk:  # one of them spoils the list: each for itself
-            if not same[0].done.done():
+            if not all(item.done.done() for item in same):
                 await (self._resolve(same) if same.newest.status == "resolved" else self._signal([same]))
 
     async def _resolve(self, same: _Same) -> None:

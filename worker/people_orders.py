@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import WithStartWorkflowOperation, WorkflowUpdateFailedError
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateTimeout
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from runbooks.detection import guard_id, guard_queue
 from runbooks.people import Order
@@ -106,17 +106,23 @@ class Orders(Desk):
             reason=reason,
             groups=self.groups_by_policy(person),
         )
-        handle = self.client.get_workflow_handle(guard_id(domain))
+        # With a start: of a Guard that somebody terminated the halt is still in the journal, and must not outlive its resume.
+        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+            "Guard",
+            {"domain": domain},
+            id=guard_id(domain),
+            task_queue=guard_queue(),
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"Guard of domain {domain}",
+        )
         try:
             async with asyncio.timeout(self.deps.timeout_s):
-                answer = await handle.execute_update("order", claim, id=claim.nonce, rpc_timeout=self.rpc)
+                answer = await self.client.execute_update_with_start_workflow(
+                    "order", claim, start_workflow_operation=start, id=claim.nonce, rpc_timeout=self.rpc
+                )
         except WorkflowUpdateFailedError as error:
             cause = error.cause
             raise NotTaken(cause.message if isinstance(cause, ApplicationError) else str(cause)) from None
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                raise NotTaken("it has no Guard yet, so nothing of it is halted or tripped") from None
-            raise
         if not isinstance(answer, dict) or not isinstance(answer.get("accepted"), bool):
             raise NotTaken("its Guard gave an answer that says neither yes nor no: look at it")
         if not answer["accepted"]:

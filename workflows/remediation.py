@@ -135,7 +135,7 @@ class Remediation(Doors):
     ) -> tuple[Outcome | None, str]:
         """One plan. (None, …): plan again. Nothing ends while something of this case stands unwatched."""
         if not case.firing() and not stood:
-            return "self_resolved", "all its alerts resolved before anything was done"
+            return self._resolved(case)
         before = case.record.classification
         case.plan_again = False
         if case.firing():
@@ -187,7 +187,7 @@ class Remediation(Doors):
                 case "enough":
                     return await self._stand(case, stood)
                 case "resolved":
-                    return "self_resolved", "all its alerts resolved before anything was done"
+                    return self._resolved(case)
                 case "correlated":
                     return await self._hand_over(case, stood)
                 case "aborted":
@@ -280,9 +280,16 @@ class Remediation(Doors):
         case.record.restored_at = workflow.now()
         return "restored", "the fault is gone and everything is back to normal"
 
+    def _resolved(self, case: CaseFile) -> tuple[Outcome, str]:
+        if case.left_out:
+            return "adopted", f"what stands is owned by: {case.record.owner}"
+        return "self_resolved", "all its alerts resolved before anything was done"
+
     async def _aborted(self, case: CaseFile, stood: list[Standing]) -> tuple[Outcome, str]:
         """All is taken back, or owned by the person who said so."""
         left = [s for s in reversed(stood) if not await s.take_back()]  # the newest first: it may lie on an older
+        if not left and case.left_out:  # its people were told when it was
+            return "adopted", f"aborted by {case.aborted_by}; what stands is owned by: {case.record.owner}"
         if not left:
             return "aborted", f"aborted by {case.aborted_by}; nothing of it stands"
         case.record.owner = case.aborted_by

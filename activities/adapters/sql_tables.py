@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration, which makes exactly these tables. Said here, so that a start needs no Alembic to compare it."""
 VERSION_TABLE = "journal_version"
 """Where a database says which migration it is at. Not Alembic's own name: other programs may use that beside us."""
@@ -17,7 +17,7 @@ cases = Table(
     "cases",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("case_id", String(255), nullable=False, unique=True),
+    Column("case_id", String(1100), nullable=False, unique=True),
     Column("workflow_id", String(1000), nullable=False, index=True),
     Column("closed_at", String(40), nullable=False),
     Column("record", Text, nullable=False),
@@ -29,7 +29,7 @@ receipts = Table(
     Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of intents: oldest first
     Column("permit_id", String(255), nullable=False, unique=True),
     Column("receipt_id", String(255), nullable=False, unique=True),
-    Column("case_id", String(255), nullable=False, index=True),
+    Column("case_id", String(1100), nullable=False, index=True),
     Column("workflow_id", String(1000), nullable=False, index=True),
     Column("domain", String(255), nullable=False),
     # intended → standing → undone | restored | adopted | whatever `settle` was told
@@ -45,7 +45,7 @@ told = Table(
     "told",  # what people say that they did in a case: `interlock cases did`
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("case_id", String(255), nullable=False, index=True),
+    Column("case_id", String(1100), nullable=False, index=True),
     Column("told_at", String(40), nullable=False),
     Column("did", Text, nullable=False),
 )

@@ -17,7 +17,6 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from runbooks.claims import SignedClaim, check
 from runbooks.detection import TASK_QUEUE, guard_id
@@ -246,19 +245,19 @@ async def test_what_a_guard_refuses_is_409_with_its_reason(ana: httpx.AsyncClien
     assert every.json()["error"] == "eu1: the fault is still there; us1: the fault is still there (resumed: none)"
 
 
-async def test_a_domain_without_a_guard_has_nothing_to_resume(
+async def test_a_resume_starts_the_guard_that_does_not_run_and_asks_it(
     ana: httpx.AsyncClient, client: Client, serve: Any, deps: PeopleDeps
 ) -> None:
-    """It never ran, so nothing of it can be halted or tripped: said, and no Guard is started for it."""
+    """Somebody may have terminated it: the halt is in the journal then, and only a Guard can end it."""
     async with (
         serve(app_of(replace(deps, domains=("ap1",)))) as url,
         httpx.AsyncClient(base_url=url, headers=ana.headers, timeout=20) as http,
     ):
         answer = await http.post("/v1/domains/ap1/resume", json={"reason": "over"})
 
-    assert (answer.status_code, "no Guard yet" in answer.json()["error"]) == (409, True)
-    with pytest.raises(RPCError):
-        await client.get_workflow_handle(guard_id("ap1")).describe()
+    assert (answer.status_code, answer.json()) == (200, {"order": "resume", "domains": ["ap1"], "who": "ana"})
+    orders = await client.get_workflow_handle(guard_id("ap1")).query("view")
+    assert orders[-1]["claim"]["case"] == guard_id("ap1")
 
 
 async def test_when_no_worker_answers_a_halt_holds_and_a_resume_is_503(
