@@ -18,7 +18,7 @@ from temporalio.plugin import SimplePlugin
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Interceptor
+from temporalio.worker import Interceptor, PollerBehaviorSimpleMaximum, WorkerConfig
 
 from worker.errors import OperatorError
 from worker.plugin import WORKFLOWS
@@ -29,6 +29,8 @@ from worker.temporal import SEARCH_ATTRIBUTES
 from workflows.loose import OnePayload
 
 SERVER = "temporal-test-server"
+POLLS = 2
+"""Of one kind that a worker has open at once; for workflows one is for new ones, and one for those that it has in memory."""
 
 
 class NoServer(OperatorError):
@@ -65,13 +67,26 @@ def _plugin(clock: VirtualClock, watch: Watch) -> SimplePlugin:
     interceptors: list[Interceptor | ClientInterceptor] = [
         OnePayload(), ClockKeeper(clock), watch.interceptor(), _Worded(),
     ]  # fmt: skip
-    return SimplePlugin(
+    return _Light(
         "interlock-replay",
         data_converter=pydantic_data_converter,
         workflows=list(WORKFLOWS),
         workflow_runner=lambda _: SteadyRunner(clock),
         interceptors=interceptors,
     )
+
+
+class _Light(SimplePlugin):
+    """Workers live for one incident, a second or so: what they do once costs as much as what they do in it."""
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """See SimplePlugin."""
+        config = super().configure_worker(config)
+        config["build_id"] = "replay"  # else it reads all modules that are loaded, and makes a hash of them
+        # Each poll is a call to begin, to answer and to cancel. One process asks for no more at once than it can do.
+        config["workflow_task_poller_behavior"] = PollerBehaviorSimpleMaximum(POLLS)
+        config["activity_task_poller_behavior"] = PollerBehaviorSimpleMaximum(POLLS)
+        return config
 
 
 class _Worded(ClientInterceptor):

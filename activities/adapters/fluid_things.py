@@ -42,6 +42,7 @@ class Things:
         self._order = {p.name: {a: i for i, a in enumerate(p.addresses)} for p in incident.fleet.pools}
         self._pods: dict[str, list[SimPod]] = {p.name: [] for p in incident.fleet.pools}
         self._counts: dict[str, tuple[int, int]] = {}
+        self._whole: dict[str, tuple[int, int]] = {}
 
     def _cluster(self, name: str) -> SimulatedCluster:
         spec = next(c for c in self.incident.fleet.clusters if c.name == name)
@@ -118,8 +119,7 @@ class Things:
 
     def counts(self, cluster: str) -> tuple[int, int]:
         """Both, of a whole cluster."""
-        mine = [self._counts.get(p, (0, 0)) for p, c in self._where.items() if c == cluster]
-        return sum(m[0] for m in mine), sum(m[1] for m in mine)
+        return self._whole.get(cluster, (0, 0))
 
     def serves_through(self, dependency: str) -> bool:
         """Whether requests need it too."""
@@ -140,6 +140,8 @@ class Things:
             placed = sum(1 for p in pods if p.node is not None)
             self._counts[pool] = (sum(ready), placed - sum(ready))
             self.edge.joined(pool, zip(pods, ready, strict=True))
+        counts = [self._counts[p] for p in mine]
+        self._whole[cluster] = (sum(c[0] for c in counts), sum(c[1] for c in counts))
 
 
 def _workload(pool: PoolSpec) -> SimSpec:
