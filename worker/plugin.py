@@ -26,6 +26,7 @@ PARTS = (
     "locally",
     "loose",
     "retries",
+    "rounds",
     "standing",
     "steps",
 )

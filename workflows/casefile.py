@@ -75,7 +75,7 @@ class CaseFile:
         self.plan_again = False
         self.planned: frozenset[str] = frozenset()
         self.renewed = False
-        """Whether its run began with what this release brought (see `Remediation.run`)."""
+        """Whether its run began with what this release brought (see `Rounds.rounds`)."""
         self.planned_at = now
         self.members_told: set[str] = set()
         self.members_told_at = now

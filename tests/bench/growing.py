@@ -1,6 +1,6 @@
 """`make bench-growing`: what open cases, more workers and storms cost, into .bench/growing (Markdown and JSON).
 
-python -m tests.bench.growing --parts waiting,closing,storm --open 10,100,1000
+python -m tests.bench.growing --parts approval,people,closing,storm --open 10,100,1000
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.bench.report import machine
 from worker.demo.processes import ProcessTree
 from worker.leave import leave
 
-PARTS = ("waiting", "closing", "storm")
+PARTS = ("approval", "people", "closing", "storm")
 STORMS = ((50, 1), (50, 50), (2000, 1), (2000, 50))
 """Targets, alerts in a group."""
 
@@ -45,11 +45,10 @@ def main() -> None:
     place = out / "growing" / "results.json"
     told: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
     chosen = [STORMS[int(n)] for n in options.storms.split(",")] if options.storms else STORMS
+    open_ones = {"sizes": [int(n) for n in options.open.split(",")], "domains": options.domains}
     jobs: dict[str, Callable[[], list[Any]]] = {
-        "waiting": lambda: _run(
-            out / "runs",
-            lambda tree: growing_waiting.measure(tree, [int(n) for n in options.open.split(",")], options.domains),
-        ),
+        "approval": lambda: _run(out / "runs", partial(growing_waiting.measure, waits="approval", **open_ones)),
+        "people": lambda: _run(out / "runs", partial(growing_waiting.measure, waits="people", **open_ones)),
         "closing": lambda: [
             _run(
                 out / "runs",

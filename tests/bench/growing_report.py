@@ -14,15 +14,21 @@ def write(folder: Path, told: dict[str, Any]) -> None:
     """table.md and results.json. `told`: part → its machine and its rows, as `growing.py` collects them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(told, indent=1))
-    tables = {"waiting": waiting, "closing": closing, "storm": storm}
+    tables = {"approval": waiting, "people": waiting, "closing": closing, "storm": storm}
     parts = [_part(told[name], make(told[name]["rows"])) for name, make in tables.items() if name in told]
     (folder / "table.md").write_text("\n\n".join(parts) + "\n")
 
 
 def waiting(rows: Rows) -> list[list[str]]:
-    """Cases that wait for approval; the slope is against the row with none, in the same processes."""
+    """Cases that wait; the slope is against the row with none, in the same processes."""
     none = rows[0]
-    head = ["cases asked for", "wait for approval", "worker RSS / PSS MiB", "RSS per case KiB", "server RSS MiB"]
+    head = [
+        "cases asked for",
+        f"wait for {none['waits']}",
+        "worker RSS / PSS MiB",
+        "RSS per case KiB",
+        "server RSS MiB",
+    ]
     head += ["in the cache (evicted)", "events, kB a case", "workflow tasks/s", "activities/s"]
     head += ["worker CPU, cores", "opened in s"]
     out = [head]

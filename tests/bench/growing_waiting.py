@@ -1,4 +1,8 @@
-"""Many cases open at once, each waiting for people to approve: what they cost while nothing happens."""
+"""Many cases open at once, each waiting for people: what they cost while nothing happens.
+
+`approval`: an engine hangs and policy asks; gates were judged, and nobody answers. `people`: no rule knows the alert, people were
+told, and the case stays open for what they or the detector say next.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +12,34 @@ import time
 from dataclasses import dataclass
 
 from tests.bench.contestant import Target
+from tests.bench.growing_alerts import group
 from tests.bench.growing_site import LOOK_EVERY_S, Site
 from tests.bench.procfs import Memory, cpu_s, memory
-from tests.bench.sender import send
 from tests.bench.wire import Connection
 from worker.demo.processes import ProcessTree
 
 AHEAD = 8
 """Alerts that are sent and whose cases do not wait yet: more would measure the queue of gates, and not what waiting costs."""
-WAITS = 'WorkflowType="Remediation" AND ExecutionStatus="Running" AND InterlockState="waiting_approval"'
 OPEN = 'WorkflowType="Remediation" AND ExecutionStatus="Running"'
+WAITS = {
+    "approval": f'{OPEN} AND InterlockState="waiting_approval"',
+    "people": f'{OPEN} AND InterlockState="handed_over"',
+}
 POOLS = 5
 SETTLE_S, IDLE_S = 60.0, 60.0
 CHANGES = {
     "classes": {"engine.hang": {"mode": "ask", "accept_unverified": True, "approval_ttl_s": 14400}},
     # Shipped: five sick places of a cluster are one fault and one case. Here they are to be as many cases as can be.
     "domain": {"correlate_targets": 1_000_000},
+    "timing": {"linger_s": 14400.0},
 }
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """`asked` cases were to be open, `waiting` wait for approval. Per second: over a minute in which nothing came."""
+    """`asked` cases were to be open, `waiting` of them wait for `waits`. Per second: over a minute in which nothing came."""
 
+    waits: str
     asked: int
     waiting: int
     open: int
@@ -48,34 +57,37 @@ class Waiting:
     bytes: int
 
 
-async def waiting(site: Site, sizes: list[int]) -> list[Waiting]:
+async def waiting(site: Site, sizes: list[int], waits: str) -> list[Waiting]:
     """One row for none, then one for each size, all in the same processes."""
-    await site.hang_one_of_each()
+    if waits == "approval":
+        await site.hang_one_of_each()
     await asyncio.sleep(LOOK_EVERY_S + 15.0)  # every engine was looked at once; connections and caches are as they stay
     targets, rows = site.all_targets(), list[Waiting]()
     had = 0
     for size in [0, *sizes]:
         began = time.monotonic()
-        await _open(site, targets[had:size])
+        await _open(site, targets[had:size], waits)
         took = time.monotonic() - began
         had = size
-        rows.append(await _idle(site, size, took))
+        rows.append(await _idle(site, size, took, waits))
         print(f"{time.strftime('%H:%M:%S')} {rows[-1]}", flush=True)
     return rows
 
 
-async def _open(site: Site, targets: list[Target]) -> None:
+async def _open(site: Site, targets: list[Target], waits: str) -> None:
     """Closed loop: one more alert when fewer than AHEAD cases are on their way to waiting."""
-    before, sent = await site.count(WAITS), 0
+    before, sent = await site.count(WAITS[waits]), 0
     async with Connection("127.0.0.1", site.door.port) as connection:
         last = (before, time.monotonic())
         while sent < len(targets) or last[0] < before + sent:
             for target in targets[sent : last[0] - before + AHEAD]:
-                outcome = await send(connection, site.door, target.alert())
-                if not outcome.accepted:
-                    raise RuntimeError(f"the intake refused an alert: {outcome.status} {outcome.answer[:300]!r}")
+                odd = group([(target, f"waiting-{target.pool}-{target.endpoint}")])
+                body = odd if waits == "people" else target.alert().body()
+                status, answer = await connection.ask("POST", site.door.path, body, site.door.headers)
+                if status != 202:
+                    raise RuntimeError(f"the intake refused an alert: {status} {answer[:300]!r}")
                 sent += 1
-            now = await site.count(WAITS)
+            now = await site.count(WAITS[waits])
             if now != last[0]:
                 last = (now, time.monotonic())
             elif time.monotonic() - last[1] > 120.0:
@@ -83,7 +95,7 @@ async def _open(site: Site, targets: list[Target]) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _idle(site: Site, size: int, took: float) -> Waiting:
+async def _idle(site: Site, size: int, took: float, waits: str) -> Waiting:
     worker, server = site.workers[0].pid, site.temporal.pid
     await asyncio.sleep(SETTLE_S if size else 5.0)
     counts, began, used = await site.counted(), time.monotonic(), (cpu_s(worker), cpu_s(server))
@@ -91,8 +103,9 @@ async def _idle(site: Site, size: int, took: float) -> Waiting:
     after, spent = await site.counted(), time.monotonic() - began
     events, sizes = await _histories(site)
     return Waiting(
+        waits=waits,
         asked=size,
-        waiting=await site.count(WAITS),
+        waiting=await site.count(WAITS[waits]),
         open=await site.count(OPEN),
         took_s=took,
         worker=memory(worker),
@@ -119,8 +132,8 @@ async def _histories(site: Site) -> tuple[int, int]:
     return (int(statistics.median(events)), int(statistics.median(sizes))) if events else (0, 0)
 
 
-async def measure(tree: ProcessTree, sizes: list[int], domains: int) -> list[Waiting]:
+async def measure(tree: ProcessTree, sizes: list[int], domains: int, waits: str) -> list[Waiting]:
     """Endpoints for the largest size; the site is the same for all."""
     site = Site(tree, domains=domains, pools=POOLS, sick=-(-max(sizes) // (domains * POOLS)), changes=CHANGES)
     await site.up()
-    return await waiting(site, sizes)
+    return await waiting(site, sizes, waits)

@@ -17,7 +17,7 @@ from worker.demo.processes import ProcessTree
 from worker.settings import IntakeSettings
 
 NONE = {
-    "asked": 0, "waiting": 0, "open": 0, "took_s": 0.0, "worker": {"rss": 150.0, "pss": 120.0, "peak": 150.0},
+    "waits": "approval", "asked": 0, "waiting": 0, "open": 0, "took_s": 0.0, "worker": {"rss": 150.0, "pss": 120.0, "peak": 150.0},
     "server": {"rss": 200.0, "pss": 150.0, "peak": 200.0}, "cached": 10.0, "evicted": 3.0, "workflow_tasks": 0.0,
     "activities": 0.0, "worker_cpu": 0.1, "server_cpu": 0.1, "events": 0, "bytes": 0,
 }  # fmt: skip
@@ -49,7 +49,7 @@ def test_parts_of_two_runs_stand_in_one_file_with_their_own_machines(tmp_path: P
     }  # fmt: skip
     old, new = {"load": "0.1", "beside": "nothing"}, {"load": "9.9", "beside": "a build"}
 
-    write(tmp_path, {"waiting": {"machine": old, "rows": [NONE]}, "storm": {"machine": new, "rows": [row]}})
+    write(tmp_path, {"approval": {"machine": old, "rows": [NONE]}, "storm": {"machine": new, "rows": [row]}})
 
     text = (tmp_path / "table.md").read_text()
     assert "load 0.1. Beside it on the machine: nothing." in text
