@@ -47,13 +47,13 @@ class Delivered:
 @dataclass
 class _Item:
     detection: Detection
+    tenant: str
     done: asyncio.Future[Delivered]
     trace: otel.Context
 
 
 @dataclass
 class _Lane:
-    tenant: str
     waiting: list[_Item] = field(default_factory=list)
     ticket: Ticket | None = None
     task: asyncio.Task[None] | None = None
@@ -62,6 +62,11 @@ class _Lane:
     def rank(self) -> int:
         """Of the gravest that waits."""
         return max((i.detection.severity.rank for i in self.waiting), default=0)
+
+    @property
+    def tenant(self) -> str:
+        """Whose turn it takes: of who has waited longest. One node's alerts may name pools of several tenants."""
+        return self.waiting[0].tenant
 
 
 class _Same(list[_Item]):
@@ -102,8 +107,9 @@ class Deliverer:
     async def deliver(self, detections: Sequence[Detection]) -> list[Delivered | Undeliverable]:
         """One entry per detection, in order, once all of them are durable. Away when any is not: send all again."""
         critical = any(d.severity is Severity.CRITICAL for d in detections)
-        self.room.enter(Counter(self._tenant_of(d) for d in detections), critical)
-        items = [self._submit(d) for d in detections]
+        tenants = [self._tenant_of(d) for d in detections]
+        self.room.enter(Counter(tenants), critical)
+        items = [self._submit(d, tenant) for d, tenant in zip(detections, tenants, strict=True)]
         outcomes = await asyncio.gather(*(i.done for i in items), return_exceptions=True)
         found: list[Delivered | Undeliverable] = []
         for outcome in outcomes:
@@ -112,9 +118,9 @@ class Deliverer:
             found.append(outcome)
         return found
 
-    def _submit(self, detection: Detection) -> _Item:
-        item = _Item(detection, asyncio.get_running_loop().create_future(), otel.get_current())
-        lane = self._lanes.setdefault(detection.workflow_id, _Lane(self._tenant_of(detection)))
+    def _submit(self, detection: Detection, tenant: str) -> _Item:
+        item = _Item(detection, tenant, asyncio.get_running_loop().create_future(), otel.get_current())
+        lane = self._lanes.setdefault(detection.workflow_id, _Lane())
         lane.waiting.append(item)
         if lane.ticket is not None:
             self._turns.graver(lane.ticket, detection.severity.rank)
@@ -144,7 +150,7 @@ class Deliverer:
 
     def _take(self, lane: _Lane) -> list[_Item]:
         taken, lane.waiting = lane.waiting, []
-        self.room.leave(lane.tenant, len(taken))
+        self.room.leave(Counter(i.tenant for i in taken))
         return [i for i in taken if not i.done.done()]  # whoever hung up will send it again
 
     async def _deliver(self, workflow_id: str, batch: Sequence[_Item]) -> None:

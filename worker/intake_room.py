@@ -52,9 +52,10 @@ class Room:
         self._of.update(tenants)
         self.waiting = after
 
-    def leave(self, tenant: str, number: int) -> None:
-        """They are being delivered now, or their senders were told to come again."""
-        self.waiting -= number
-        self._of[tenant] -= number
-        if not self._of[tenant]:
-            del self._of[tenant]
+    def leave(self, tenants: Mapping[str, int]) -> None:
+        """So many of each are being delivered now, or their senders were told to come again."""
+        self.waiting -= sum(tenants.values())
+        self._of.subtract(tenants)
+        for tenant in tenants:
+            if not self._of[tenant]:
+                del self._of[tenant]

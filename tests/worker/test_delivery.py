@@ -126,6 +126,20 @@ async def test_too_many_waiting_is_back_pressure(client: Client) -> None:
         await deliverer.deliver([about(name, fingerprint=str(i)) for i in range(6)])
 
 
+async def test_whoever_has_left_the_room_counts_for_nobody_there(client: Client, address: str) -> None:
+    """Alerts of one node name pools of two tenants: each is counted out as who it was counted in. Else the second tenant's
+    count grew with each of them, until a crowded room kept it out."""
+    lost = await Client.connect(address, namespace="nowhere", data_converter=pydantic_data_converter)
+    room, node = Room(10), pool()
+    deliverer = Deliverer(lost, room=room, tenant_of=lambda d: d.target.service or "")
+    for _ in range(3):
+        with pytest.raises(Away):
+            await deliverer.deliver([about(s, target={"cluster": "eu1", "service": s, "node": node}) for s in "ab"])
+
+    assert room.waiting == 0
+    room.enter({"b": 8}, critical=False)
+
+
 async def test_a_run_that_takes_no_more_signals_is_not_called_delivered(new_dev_server: Any) -> None:
     """The server refuses beyond a limit: the sender comes again, and then meets the run's successor."""
     limit = ["--dynamic-config-value", "history.maximumSignalsPerExecution=3"]

@@ -110,7 +110,7 @@ def test_a_full_room_says_so_and_keeps_its_last_tenth_for_critical_ones() -> Non
     room.enter({"t": 10}, critical=True)
     with pytest.raises(Away, match="100 detections are waiting already"):
         room.enter({"t": 1}, critical=True)
-    room.leave("t", 100)
+    room.leave({"t": 100})
     room.enter({"t": 1}, critical=False)
 
 
