@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,20 +15,24 @@ from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
     WorkflowQueryFailedError,
+    WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
 )
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.errors import Permanent, Retryable
 from runbooks.detection import TASK_QUEUE, guard_id, guard_queue
 from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Announce, Answer, Release
+from runbooks.guard_words import READING
 
 TIMEOUT = timedelta(seconds=4)
 AT_ONCE = 4
 """Updates of one process that wait for one Guard: the server takes ten in flight for a workflow and refuses the rest
 (facts/temporal.md 5), and there may be a second worker."""
+READS_WITHIN_S = 3.0
+"""How long a Guard that has just begun is waited for: a few milliseconds, unless the journal is away."""
 POLLED_WITHIN = timedelta(seconds=90)
 
 
@@ -40,22 +45,34 @@ class GuardClient:
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def view(self, domain: str) -> GuardView:
-        """What the Guard knows now. Retryable when it cannot be asked."""
+        """What the Guard knows now. Retryable when it cannot be asked, or does not know yet what stands."""
+        end = time.monotonic() + READS_WITHIN_S
+        while ((found := await self._started(domain)).halted or "").startswith(READING):
+            if time.monotonic() >= end:
+                raise Retryable(f"the Guard of {domain}: {READING}")
+            await asyncio.sleep(0.02)
+        return found
+
+    async def _started(self, domain: str) -> GuardView:
         try:
             return await self._ask(domain)
+        except WorkflowQueryRejectedError:
+            pass  # it was terminated: what it last knew is nobody's word any more, and might be "dirty" for ever
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise Retryable(f"the Guard of {domain} does not answer: {error.message}") from error
         await self.start(domain)
         try:
             return await self._ask(domain)
-        except RPCError as error:
-            raise Retryable(f"the Guard of {domain} does not answer: {error.message}") from error
+        except (RPCError, WorkflowQueryRejectedError) as error:
+            raise Retryable(f"the Guard of {domain} does not answer: {error}") from error
 
     async def _ask(self, domain: str) -> GuardView:
         handle = self._client.get_workflow_handle(guard_id(domain))
         try:
-            view: GuardView = await handle.query("view", result_type=GuardView, rpc_timeout=TIMEOUT)
+            view: GuardView = await handle.query(
+                "view", result_type=GuardView, reject_condition=QueryRejectCondition.NOT_OPEN, rpc_timeout=TIMEOUT
+            )
         except WorkflowQueryFailedError as error:  # its task fails, or it was asked between two tasks: worker/timely.py
             raise Retryable(f"the Guard of {domain} could not say how it stands: {error}") from error
         return view

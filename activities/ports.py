@@ -158,6 +158,10 @@ class Journal(Protocol):
         """The case's record as JSON. Same case again: replaced."""
         ...
 
+    async def record(self, case: str) -> str | None:
+        """A closed case's record as JSON, or None."""
+        ...
+
     async def did(self, case: str, did: str) -> None:
         """Keeps what people say that they did in a case, as JSON (`runbooks/policy_score.py` Did)."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from runbooks.base import Model
 from runbooks.change import Receipt
 from runbooks.detection import Target
 from runbooks.guard_memory import Memory, Recovered, Remember
-from runbooks.standing import counted, merged
+from runbooks.standing import counted, is_of, merged
 
 UNDER_LOCK = frozenset({"checking", "acting", "verifying", "undoing", "restoring", "waiting_domain", "holding"})
 """States of a case in which a domain may be held for it. In all others it has given back what it had."""
@@ -32,6 +32,7 @@ class ReapRequest(Model):
     asks: bool = Field(
         default=False, description="Ask it as well whether it does anything under a lock at this moment."
     )
+    counted: tuple[str, ...] = Field(default=(), description="Ids under which the Guard counts what stands of it.")
 
 
 class Holder(Model):
@@ -43,11 +44,14 @@ class Holder(Model):
 
 
 class Reaped(Model):
-    """What people were told about."""
+    """What people were told about; `told` is empty when there was nothing to tell."""
 
     receipts: tuple[str, ...]
     told: str
     left: Recovered = Recovered(standing=(), owners={}, targets={})
+    ended: tuple[str, ...] = Field(
+        default=(), description="Of what is counted: what the journal says stands no more, its case having closed."
+    )
 
 
 class ReaperActivities:
@@ -109,14 +113,21 @@ class ReaperActivities:
         """Tells people what stands without an owner. It is not undone blindly: the fault may still be there."""
         with port_failures():
             left = await self._journal.unsettled(req.workflow_id)
+            # What the case itself gave to people stands as well.
+            owned = [r for d in self._domains for r in await self._journal.standing(d)]
+            there = {r.id: r for r in [*left, *owned] if r.case_workflow_id == req.workflow_id}.values()
+            ended = await self._ended(req.counted, {f"{r.case}/{r.step_id}" for r in there})
+            if not req.run_id and ended and set(ended) == set(req.counted):
+                # It put everything back and closed while no Guard was there to hear it: nobody need be woken.
+                return Reaped(receipts=(), told="", ended=ended)
             lines = [
                 f"- {r.lever} on {r.target_id}: {r.before} became {r.after}; take it back with `interlock undo {r.id}`"
-                for r in left
+                for r in there
             ] or ["- nothing that the journal knows of"]
             lines += [
                 f"- once that is taken back or yours for good, signal `settled` to guard:{req.domain} with {rid!r}: "
                 "until then it counts, and Interlock leaves its target alone"
-                for rid in dict.fromkeys(f"{r.case}/{r.step_id}" for r in left if r.domain == req.domain)
+                for rid in dict.fromkeys(f"{r.case}/{r.step_id}" for r in there if r.domain == req.domain)
             ]
             told = await self._notify.tell(
                 f"reaped/{req.workflow_id}/{req.run_id}",
@@ -129,7 +140,19 @@ class ReaperActivities:
             receipts=tuple(r.id for r in left),
             told=told.reference,
             left=counted_all([r for r in left if req.domain in (r.domain, *r.domains)]),
+            ended=ended,
         )
+
+    async def _ended(self, counted: Sequence[str], stands: Collection[str]) -> tuple[str, ...]:
+        """Only what the journal knows the end of: a journal that has lost a change knows of no end either."""
+        out = []
+        for rid in counted:
+            head, _, tail = rid.rpartition("#")
+            case = f"{head}#{tail.partition('/')[0]}"
+            over = not any(is_of(rid, step) for step in stands)
+            if over and await self._journal.record(case) is not None:
+                out.append(rid)
+        return tuple(out)
 
 
 def counted_all(receipts: Sequence[Receipt]) -> Recovered:

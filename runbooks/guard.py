@@ -5,6 +5,7 @@ The workflow (`workflows/guard.py`) only feeds it and carries its state. Every m
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,7 @@ from runbooks.guard_book import KEEP_ACTS, Act, Book, over_budget
 from runbooks.guard_memory import Memory, Recovered, latest
 from runbooks.guard_words import AcquireRequest, Announce, Answer, Lock, News, Release, Ticket
 from runbooks.policy import DomainPolicy
+from runbooks.standing import is_of
 
 __all__ = ["AcquireRequest", "Announce", "Answer", "GuardState", "News", "Recovered", "Release", "Ticket"]
 
@@ -71,8 +73,12 @@ class GuardState(BaseModel):
     news: list[str] = Field(default_factory=list, description="Cases still to be told that their faults are one.")
 
     def standing_of(self, rid: str) -> tuple[str, ...]:
-        """Ids under which a step stands: its own, of which it may have several, and what nobody knows the end of."""
-        return tuple(s for s in self.standing if s == rid or s.startswith((f"{rid}/uncertain", f"{rid}~")))
+        """Ids under which a step stands, see `is_of`."""
+        return tuple(s for s in self.standing if is_of(s, rid))
+
+    def counted_of(self, workflow_id: str) -> tuple[str, ...]:
+        """Ids under which something of a case stands."""
+        return tuple(rid for rid, owner in self.owners.items() if owner == workflow_id)
 
     def recover(self, found: Recovered, newer: bool = False) -> None:
         """Takes over what stands by the journal: before this Guard began, or (`newer`) after a case's last word to it."""
@@ -85,12 +91,17 @@ class GuardState(BaseModel):
         if found.memory is not None:
             self._recall(found.memory)
 
-    def left_to_people(self, workflow_id: str) -> None:
-        """What a case that is gone left standing is theirs. Nothing of it goes on: nobody waits for its next increment."""
-        for rid, owner in list(self.owners.items()):
-            if owner == workflow_id:
-                self.owners[rid] = f"people:{workflow_id}"
-                self.standing[rid] = self.standing[rid].model_copy(update={"under_way": False})
+    def left_to_people(self, workflow_id: str, ended: Collection[str] = ()) -> None:
+        """What a case that is gone left standing is theirs. Nothing of it goes on: nobody waits for its next increment.
+
+        `ended`: what it put back while no Guard was there to hear it. As people's it would bar its target for ever.
+        """
+        for rid in self.counted_of(workflow_id):
+            if rid in ended:
+                self._drop(rid)
+                continue
+            self.owners[rid] = f"people:{workflow_id}"
+            self.standing[rid] = self.standing[rid].model_copy(update={"under_way": False})
 
     def memory(self) -> Memory:
         """What the next Guard of this domain must know if this one is terminated."""
@@ -335,8 +346,11 @@ class GuardState(BaseModel):
         if self.lock is not None and self._holds(req) and self.lock.run_id != req.run_id:
             self.lock = self.lock.model_copy(update={"run_id": req.run_id})
 
-    def release(self, rel: Release) -> None:
-        """Takes in what stands now, and frees the lock if this case holds it. Sent twice: no difference."""
+    def release(self, rel: Release, cleans: bool = True) -> None:
+        """Takes in what stands now, and frees the lock if this case holds it. Sent twice: no difference.
+
+        `cleans`: a holder that was found closed, went on after a Reset and gives the domain back leaves it clean as well.
+        """
         for rid in rel.removed:
             self._drop(rid)
         if rel.stands is not None:
@@ -356,6 +370,8 @@ class GuardState(BaseModel):
                 self.book.undo_note(self.lock.act)
             self.lock = None
             self.current = None
+        if cleans and self.lock is None:
+            self.dirty = None  # only who looks after a lock could end it, and there is none any more
         self.queue = [t for t in self.queue if t.workflow_id != rel.workflow_id or _life(t.case) != _life(rel.case)]
 
     def _drop(self, rid: str) -> None:

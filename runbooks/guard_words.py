@@ -14,6 +14,10 @@ from runbooks.guard_book import Act, remedy
 from runbooks.policy import DomainPolicy
 
 
+READING = "its Guard has just begun and is still reading what stands here"
+"""Why levers are stopped in the moments before a Guard knows what the one before it knew."""
+
+
 class AcquireRequest(Model):
     """One question of one case. The limits are the policy's, since the Guard knows no policy."""
 

@@ -68,5 +68,11 @@ def counted_as(
     )
 
 
+def is_of(rid: str, step: str) -> bool:
+    """True for an id under which a step (`case/step`) stands: its own, of which it may have several, and what nobody knows
+    the end of."""
+    return rid == step or rid.startswith((f"{step}/uncertain", f"{step}~"))
+
+
 def _keys(a: Iterable[str], b: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*a, *b]))

@@ -21,6 +21,7 @@ from runbooks.claims import SignedClaim
 from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Announce, Answer, GuardState, News, Release
 from runbooks.guard_memory import Remember
+from runbooks.guard_words import READING
 from runbooks.people import OrderAttestRequest, OrderClaimRequest, Ordered
 from workflows.guard_page import guard_page
 from workflows.guard_turns import Settled, Turns, Word
@@ -214,7 +215,12 @@ class Guard:
                 self._state.dirty = f"{owner} closed without releasing the domain"
             reaped = await workflow.execute_activity_method(
                 ReaperActivities.reap,
-                ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run),
+                ReapRequest(
+                    domain=self._state.domain,
+                    workflow_id=owner,
+                    run_id=run,
+                    counted=self._state.counted_of(owner),
+                ),
                 **LOOK,
                 summary=f"Tell people what {owner} left standing",
             )
@@ -228,7 +234,7 @@ class Guard:
                 if self._state.lock is not None and self._state.lock.workflow_id == owner:
                     self._state.give_up(owner)
             # What it left stands on, owned by the people who were told, until one of them undoes or settles it.
-            self._state.left_to_people(owner)
+            self._state.left_to_people(owner, reaped.ended)
             self._changed = True
 
     @workflow.update(description="Asks for the domain: {AcquireRequest}. Answers at once.")
@@ -243,10 +249,12 @@ class Guard:
         now = workflow.now()
         answer: Answer | None = None
         if isinstance(word, Release):
-            self._state.release(word)
+            self._state.release(word, cleans=self._heeds)
         elif isinstance(word, Settled):
             gone = self._state.standing_of(word.receipt_id)
-            self._state.release(Release(case="", workflow_id="", applied=True, removed=gone, at=now))
+            self._state.release(
+                Release(case="", workflow_id="", applied=True, removed=gone, at=now), cleans=self._heeds
+            )
         elif isinstance(word, Announce):
             answer = self._state.announce(word, now)
         else:
@@ -387,7 +395,11 @@ class Guard:
     @workflow.query(description="Lock, queue, standing receipts, counters, halt.")
     def view(self) -> GuardView:
         """What the gates may know."""
-        return self._state.view(workflow.now())
+        found = self._state.view(workflow.now())
+        if self._ready:
+            return found
+        # Whoever still has a permit of the Guard before this one asks here whether levers are halted: no empty "no".
+        return found.model_copy(update={"halted": "; ".join(filter(None, (READING, found.halted)))})
 
     def _news(self, kind: Any) -> News:
         why = self._state.asking.why if kind == "correlated" else self._state.halted or self._state.book.breaker or ""
