@@ -76,6 +76,8 @@ class CaseFile:
         self.planned: frozenset[str] = frozenset()
         self.renewed = False
         """Whether its run began with what this release brought (see `Rounds.rounds`)."""
+        self.tries_on = False
+        """Whether a restore that failed is tried on, for ever: a run that began before there was this ends after three."""
         self.planned_at = now
         self.members_told: set[str] = set()
         self.members_told_at = now

@@ -64,7 +64,7 @@ class Rounds(Doors):
         # A run id begins with its time: two cases of one target within a minute had one id, and one record for both.
         run = info.first_execution_run_id[-8:] if self._by_chance else info.first_execution_run_id[:8]
         case = CaseFile(f"{info.workflow_id}#{run}.{self._round}", workflow.now())
-        case.renewed = self._renewed
+        case.renewed, case.tries_on = self._renewed, self._by_chance  # which came in one release
         if self._case is not None:
             case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard
             case.nonces = self._case.nonces
@@ -267,6 +267,8 @@ class Rounds(Doors):
                 return None, ""
             if end == "aborted":
                 return await self._aborted(case, stood)
+            if end == "kept":
+                return await self._kept(case, stood)
             case.left_out = case.left_out or end == "absent"  # kept through a new plan: it may not close as restored
             stood.pop()
         if case.firing() and not case.silent():
@@ -282,6 +284,13 @@ class Rounds(Doors):
         if case.left_out:
             return "adopted", f"what stands is owned by: {case.record.owner}"
         return "self_resolved", "all its alerts resolved before anything was done"
+
+    async def _kept(self, case: CaseFile, stood: list[Standing]) -> tuple[Outcome, str]:
+        """A change that could not be restored is owned by who was told."""
+        if len(stood) > 1:  # people were told of the last one only
+            lines = "\n".join(f"- {s.step.step.lever}: {s.step.envelope.direction}" for s in stood)
+            case.record.owner = await case.page_people("adopted", "A case ends with several changes standing", lines)
+        return "adopted", f"what stands is owned by: {case.record.owner}"
 
     async def _aborted(self, case: CaseFile, stood: list[Standing]) -> tuple[Outcome, str]:
         """All is taken back, or owned by the person who said so."""

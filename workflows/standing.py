@@ -19,13 +19,15 @@ from runbooks.standing import merged
 from workflows import details, levers
 from workflows.casefile import CaseFile
 from workflows.increments import Increments
+from workflows.steps import HISTORY_AT_MOST
 
-StandEnd = Literal["restored", "fixed", "aborted", "replan", "absent"]
+StandEnd = Literal["restored", "fixed", "aborted", "replan", "absent", "kept"]
 TELL_AFTER = 3
 """Failed restores before people are asked to look: a fault that comes back each time is not gone. It is tried on: what
 stands (users who are refused, an engine that is missed) must not outlive the fault because nobody came."""
 AGAIN_AFTER, MOST_PATIENCE = 4, 16
-"""So many times as long must the fault have been gone after each restore that failed; and at most so many times in all."""
+"""So many times as long must the fault have been gone after each restore that failed; and at most so many times in all,
+until the history has grown long: from then on twice as long each time, since the server ends a case of 51,200 events."""
 UNDOES_AT_MOST = 3
 """Tries to take a change back for an abort, before its people are told that it stands."""
 NOT_YET_AT_MOST = 10
@@ -49,7 +51,8 @@ class Standing:
         self.record = record
         self._clear_since: datetime | None = None
         self._back = 0.0
-        self._failed = 0
+        self._failed = self._failed_late = 0
+        self._since = workflow.now()
         self._rejoin: Rejoin | None = None
         self._absent = False
 
@@ -68,14 +71,20 @@ class Standing:
             if self.case.taken_by or self.case.aborted_by:
                 continue  # a person's word is no failed restore; the watch hears it first
             self._failed += 1
+            self._failed_late += _long()
             if self._failed >= TELL_AFTER and self._absent:
                 return await self._left_out()
             if self._failed == TELL_AFTER:
-                why = (
-                    f"{self.step.step.lever} could not be taken back {self._failed} times; it stands, and is tried again "
-                    f"each time the fault has been gone for {lasted(self._patience())}"
-                )
-                await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
+                told = await self._tell_of_failure()
+                if not self.case.tries_on:
+                    self.case.record.owner = told
+                    return "kept"
+
+    async def _tell_of_failure(self) -> str:
+        why = f"{self.step.step.lever} could not be taken back {self._failed} times; it stands"
+        if self.case.tries_on:
+            why += f", and is tried again each time the fault has been gone for {lasted(self._patience())} or longer"
+        return await self.case.page_people(f"{self.step.id}/restore", "Restore failed", why)
 
     async def _left_out(self) -> Literal["absent"]:
         """Users would meet nobody at each further try. People own what stands: who comes back there must be put in by them."""
@@ -136,7 +145,7 @@ class Standing:
                 if self._clear_since is None:
                     self.case.note("fault gone?", look.detail)
                 self._clear_since = self._clear_since or now
-                pause = every
+                pause = every * self._times()
                 if (now - self._clear_since).total_seconds() >= self._patience():
                     # What stood unproven has helped after all, or only in part and something else did: users are well.
                     self.case.record.mitigated_at = self.case.record.mitigated_at or self._clear_since
@@ -145,7 +154,7 @@ class Standing:
                 self._clear_since = None
             why = look.detail if quiet else f"{look.detail}; an alert still fires"
             self.case.show("mitigated", f"{details.esc(self.step.envelope.direction)} stands. {details.esc(why)}")
-            await self.case.wait(pause, f"Stands: {why}")
+            await self.case.wait(max(pause, self._least_pause()), f"Stands: {why}")
             self.case.news.clear()
             if self._clear_since is None:
                 stood_s = (workflow.now() - since).total_seconds()
@@ -153,7 +162,14 @@ class Standing:
 
     def _patience(self) -> float:
         """What stands may be all that keeps the fault away: after a restore that failed it is tried again much later."""
-        return self.step.restore.clear_for_s * min(float(AGAIN_AFTER) ** self._failed, MOST_PATIENCE)
+        return self.step.restore.clear_for_s * self._times()
+
+    def _times(self) -> float:
+        return min(float(AGAIN_AFTER) ** self._failed, MOST_PATIENCE) * 2.0**self._failed_late
+
+    def _least_pause(self) -> float:
+        """A fault that comes and goes makes looks frequent again each time: not for ever."""
+        return (workflow.now() - self._since).total_seconds() / 20 if _long() else 0.0
 
     def _quiet(self) -> bool:
         """No alert fires, or its detector has said nothing for so long that only the measurement counts."""
@@ -289,6 +305,11 @@ class Standing:
             await workflow.sleep(1, summary="Undo is tried again")
         await self.moves.release(self.step, self.record, applied=False)
         return False
+
+
+def _long() -> bool:
+    """True when the case must not grow as it did."""
+    return workflow.info().get_current_history_length() > HISTORY_AT_MOST
 
 
 def left(stands: Receipt, restored: Receipt, whole: bool = False) -> Receipt | None:
