@@ -24,6 +24,13 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
+class Heard(Model):
+    """What a Guard and a case say to each other. They may be of two builds, and a word that one does not know must not cost
+    it the rest: a release that cannot be read leaves its domain locked for ever."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 def digest(value: BaseModel | dict[str, Any]) -> str:
     """A short stable name (16 hex digits of SHA-256) for exactly this content."""
     data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from runbooks.base import Model, Time, digest
+from runbooks.base import Heard, Model, Time, digest
 from runbooks.facts import Settings, Value
 
 
@@ -162,7 +162,7 @@ class CannotPlan(Model):
     lasting: bool = Field(default=False, description="Waiting a minute will not help: on to the next step at once.")
 
 
-class Permit(Model):
+class Permit(Heard):
     """Single-use leave of the Guard for one increment. `epoch` is the fencing token: each permit has a higher one."""
 
     id: str

@@ -6,7 +6,7 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from runbooks.base import Model, Share, Time
+from runbooks.base import Heard, Model, Share, Time
 from runbooks.cluster import ClusterState
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class FaultNow(Model):
     absent: bool = Field(default=False, description="Nobody is there any more, by the cluster's own word.")
 
 
-class StandingReceipt(Model):
+class StandingReceipt(Heard):
     """A change that is in force: counts towards blast radius and minimum healthy until it is undone or restored."""
 
     receipt_id: str
@@ -82,7 +82,7 @@ class StandingReceipt(Model):
     )
 
 
-class Spent(Model):
+class Spent(Heard):
     """What acts have taken in the last hour, in serving units, over all levers."""
 
     endpoints: dict[str, int] = Field(default_factory=dict, description="Taken out or replaced, by pool.")
@@ -91,7 +91,7 @@ class Spent(Model):
     share: float = Field(default=0.0, description="Whole routes' worth of traffic moved or refused.")
 
 
-class GuardView(Model):
+class GuardView(Heard):
     """What the Guard of the domain says: read with the facts, and checked again by `acquire`."""
 
     domain: str

@@ -6,19 +6,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from runbooks.base import Model, Seconds, Time
+from runbooks.base import Heard, Model, Seconds, Time
 from runbooks.change import Blast, Permit
 from runbooks.detection import Target
 from runbooks.facts import StandingReceipt
 from runbooks.guard_book import Act, remedy
 from runbooks.policy import DomainPolicy
 
-
 READING = "its Guard has just begun and is still reading what stands here"
 """Why levers are stopped in the moments before a Guard knows what the one before it knew."""
 
 
-class AcquireRequest(Model):
+class AcquireRequest(Heard):
     """One question of one case. The limits are the policy's, since the Guard knows no policy."""
 
     domain: str
@@ -59,7 +58,7 @@ class AcquireRequest(Model):
         return f"{self.case}|{self.step_id}|{self.increment}|{self.attempt}|{self.purpose}"
 
 
-class Answer(Model):
+class Answer(Heard):
     """What `acquire` says, at once."""
 
     kind: Literal["permit", "queued", "correlated", "halted", "refused", "shadow"]
@@ -68,7 +67,7 @@ class Answer(Model):
     retry_after_s: Seconds = 0.0
 
 
-class Announce(Model):
+class Announce(Heard):
     """A case that may not act yet says that its target is sick: many of these at once are one fault."""
 
     domain: str
@@ -79,7 +78,7 @@ class Announce(Model):
     case: str = Field(default="", description="Of which case: one that asks again is not newly sick, the next one is.")
 
 
-class Release(Model):
+class Release(Heard):
     """The increment is verified, undone or was never applied: the lock may go on."""
 
     case: str
@@ -94,7 +93,7 @@ class Release(Model):
     at: Time
 
 
-class News(Model):
+class News(Heard):
     """What the Guard tells a case by signal `guard_news`."""
 
     kind: Literal["granted", "halted", "resumed", "correlated"]
