@@ -25,7 +25,7 @@ ILLS = 4
 """How often a fault comes and goes in one run."""
 
 
-async def run(seed: int, folder: Path, kills: int = 12, domains: int = 2, fault: Fault | None = None) -> Verdict:
+async def run(seed: int, folder: Path, kills: int = 9, domains: int = 2, fault: Fault | None = None) -> Verdict:
     """One storm of so many kills, or of one fault that comes and goes, and what became of everything in it."""
     began = time.monotonic()
     async with running_plant(folder, domains, fault) as plant:
@@ -39,7 +39,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     asked.add_argument("--seed", type=int, default=1, help="of the first run; each further run has the next")
     asked.add_argument("--runs", type=int, default=20)
-    asked.add_argument("--kills", type=int, default=12, help="in one run")
+    asked.add_argument("--kills", type=int, default=9, help="in one run")
     asked.add_argument("--domains", type=int, default=2)
     asked.add_argument("--keep", type=Path, help="keep logs, journal and histories in this folder")
     asked.add_argument("--fault", choices=FAULTS, help="this, a few times, instead of kills")

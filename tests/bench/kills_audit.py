@@ -16,13 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from temporalio.client import WorkflowQueryFailedError
 from temporalio.service import RPCError
+from temporalio.worker import Replayer
 
 from runbooks.detection import guard_id
 from runbooks.facts import GuardView
 from tests.bench import kills_judge as judge
-from tests.bench.kills_plant import PER_POOL, TOKEN, Plant
+from tests.bench.kills_plant import Plant
+from tests.bench.kills_site import PER_POOL, TOKEN
 from tests.bench.kills_storm import Storm
+from worker.plugin import interlock_plugin
 
 CLOSED_WITHIN_S = 240.0
 
@@ -70,7 +74,7 @@ async def audit(storm: Storm, seed: int, began: float) -> Verdict:
     taken_in = {p.name: updates.get(p.name, 0) - plant.before.get(p.name, 0) for p in plant.fleet.pools}
     wrong = [f"{name} is still open after {CLOSED_WITHIN_S:.0f} s" for name in still]
     wrong += judge.never_made(rows, taken_in) + judge.forbidden(rows)
-    wrong += await _world(plant) + _secrets(plant.folder)
+    wrong += await _world(plant) + await _replays(plant) + _secrets(plant.folder)
     return Verdict(
         seed=seed,
         accepted=len(storm.accepted),
@@ -121,9 +125,36 @@ async def _world(plant: Plant) -> list[str]:
     ]
     wrong += [f"{p}: {n} of {PER_POOL} are in rotation" for p, n in (await plant.rotation()).items() if n != PER_POOL]
     for domain in plant.domains:
-        view = await plant.client.get_workflow_handle(guard_id(domain)).query("view", result_type=GuardView)
+        view = await _view(plant, domain)
         if view.holder is not None or view.standing:
             wrong.append(f"the Guard of {domain}: holder {view.holder}, {len(view.standing)} standing")
+    return wrong
+
+
+async def _view(plant: Plant, domain: str) -> GuardView:
+    """The Guard's own word, as soon as it can say."""
+    end = time.monotonic() + CLOSED_WITHIN_S
+    while True:
+        try:
+            found: GuardView = await plant.client.get_workflow_handle(guard_id(domain)).query(
+                "view", result_type=GuardView
+            )
+        except (RPCError, WorkflowQueryFailedError):
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return found
+
+
+async def _replays(plant: Plant) -> list[str]:
+    """What acted was decided by what a replay has as well: else the next worker could not have gone on with it."""
+    wrong, replayer = [], Replayer(workflows=[], plugins=[interlock_plugin()])
+    async for run in plant.client.list_workflows('WorkflowType = "Remediation"'):
+        if "/endpoint/" in run.id:
+            history = await plant.client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history()
+            found = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+            wrong += [f"the history of {run.id} does not replay: {found.replay_failure}"] * bool(found.replay_failure)
     return wrong
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -20,28 +19,18 @@ from typing import Literal
 import httpx
 from temporalio.client import Client
 
-from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
-from runbooks.policy import ClassPolicy
+from runbooks.fleet import Fleet
 from tests import lab as labs
 from tests.bench import kills_intake
-from tests.bench.field import MODEL, TOKENS_PER_SECOND
 from tests.bench.kills_faults import Fault, Line, full, small_disk, stopped
 from tests.bench.kills_kept import Kept, end, run
+from tests.bench.kills_site import READY, engines, fleet_of, intake_settings, port_of, server, write_job
 from tests.crash import worker_process
-from tests.crash.cases import story
-from tests.crash.worker_process import Job
 from tests.ports import free_port
 from worker.edge import envoy_command, write_edge
-from worker.identity import ensure_claim_key
 from worker.plugin import interlock_plugin
-from worker.temporal import SEARCH_ATTRIBUTES
 
 Kind = Literal["worker", "intake", "temporal"]
-TOKEN = "storm-of-kills-detector-token"
-PER_POOL = 3
-READY = "worker.ready"
-UNANSWERED_S = 5.0
-"""Until an approval that nobody gives has expired."""
 WARM = 12
 """Requests that each pool must have served before anything is broken: without any, no gate knows the load."""
 _COUNTERS = r"cluster\..*\.(update_success|upstream_rq_2xx)"
@@ -96,20 +85,21 @@ class Plant:
 async def running_plant(folder: Path, domains: int, fault: Fault | None = None) -> AsyncIterator[Plant]:
     """All of it, warm: each pool has served some load, the worker polls, the intake is ready. `fault`: see `Plant.ill`."""
     async with AsyncExitStack() as stack:
-        fleet = _fleet(domains)
+        fleet = fleet_of(domains)
         admin, front, url = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
         boot = write_edge(
-            fleet, folder / "edge", admin_port=_port(admin), listen_port=_port(front),
+            fleet, folder / "edge", admin_port=port_of(admin), listen_port=port_of(front),
             weights={r.name: {r.pools[0]: 100} for r in fleet.routes}, route_timeout_s=1.5,
         )  # fmt: skip
         envoy = run(envoy_command(boot), folder / "envoy.log", cwd=folder / "edge")
         stack.callback(end, envoy)
-        stack.callback(end, run(_field(fleet, front), folder / "engines.log"))
+        stack.callback(end, run(engines(fleet, front), folder / "engines.log"))
         port = free_port()
-        temporal = Kept(lambda: run(_server(folder, port), folder / "temporal.log"))
+        temporal = Kept(lambda: run(server(folder, port), folder / "temporal.log"))
         await _keep(stack, temporal)
         client = await _connected(f"127.0.0.1:{port}")
         kills_intake.warm_up()
+        told = port
         ill: Callable[[], AbstractContextManager[None]] = nullcontext
         if fault == "envoy-dead":
             ill = partial(stopped, envoy)
@@ -120,9 +110,9 @@ async def running_plant(folder: Path, domains: int, fault: Fault | None = None) 
         elif fault == "slow-temporal":
             line = Line(target=port, port=free_port())
             stack.callback((await line.open()).close)
-            port, ill = line.port, line.slow
-        job = _job(folder, fleet, admin, front, f"127.0.0.1:{port}")
-        settings = _settings(folder, fleet, url, port)
+            told, ill = line.port, line.slow
+        job = write_job(folder, fleet, admin, front, f"127.0.0.1:{told}")
+        settings = intake_settings(folder, fleet, url, told)
         worker = Kept(lambda: _worker(job, folder))
         intake = Kept(lambda: kills_intake.start(settings, folder / "intake.log"))
         await _keep(stack, worker)
@@ -140,21 +130,6 @@ async def running_plant(folder: Path, domains: int, fault: Fault | None = None) 
         yield plant
 
 
-def _field(fleet: Fleet, front: str) -> list[str]:
-    ports = ",".join(str(_port(e.address)) for p in fleet.pools for e in p.endpoints)
-    routes = ",".join(r.name for r in fleet.routes)
-    return [sys.executable, "-m", "tests.bench.field", "--ports", ports, "--front", front, "--routes", routes]
-
-
-def _server(folder: Path, port: int) -> list[str]:
-    words = ["--port", str(port), "--headless", "--log-level", "error", "--db-filename", str(folder / "temporal.db")]
-    words += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"]
-    words += ["--dynamic-config-value", 'history.timerProcessorMaxTimeShift="10ms"']
-    for name in SEARCH_ATTRIBUTES:
-        words += ["--search-attribute", f"{name}=Keyword"]
-    return [str(Path(sys.executable).parent / "temporal"), "server", "start-dev", *words]
-
-
 async def _connected(address: str) -> Client:
     while True:
         with contextlib.suppress(RuntimeError):  # not there yet
@@ -162,62 +137,9 @@ async def _connected(address: str) -> Client:
         await asyncio.sleep(0.1)
 
 
-def _job(folder: Path, fleet: Fleet, admin: str, front: str, temporal: str) -> Path:
-    one = story("isolate_endpoint")
-    # Noise about a pool with a hung engine is classified as well, and nobody is here to approve what it leads to.
-    soon = ClassPolicy(mode="ask", approval_ttl_s=UNANSWERED_S)
-    classes = {b.failure_class: soon for b in one.library.runbooks.values()} | {"engine.hang": ClassPolicy(mode="auto")}
-    job = Job(
-        temporal=temporal,
-        task_queue="interlock",
-        fleet=fleet,
-        policy=one.policy.model_copy(update={"classes": classes}),
-        library=one.library,
-        folder=folder,
-        envoy_admin=admin,
-        front=front,
-        ready=folder / READY,
-    )
-    path = folder / "job.json"
-    path.write_text(job.model_dump_json(by_alias=True))
-    return path
-
-
-def _settings(folder: Path, fleet: Fleet, url: str, temporal: int) -> dict[str, str]:
-    (folder / "fleet.yaml").write_text(fleet.model_dump_json())
-    (folder / "token").write_text(TOKEN)
-    ours = {
-        "TEMPORAL__ADDRESS": f"127.0.0.1:{temporal}",
-        "INTAKE__PORT": str(_port(url)),
-        "INTAKE__TOKEN_FILE": str(folder / "token"),
-        "FLEET_FILE": str(folder / "fleet.yaml"),
-        "JOURNAL_URL": f"sqlite:///{folder}/journal.db",
-        "PAGES_FILE": str(folder / "pages.jsonl"),
-        "CLAIM_KEY_FILE": str(ensure_claim_key(folder / "claim.key")),
-    }
-    return {f"INTERLOCK_{k}": v for k, v in ours.items()}
-
-
 def _worker(job: Path, folder: Path) -> ForkServerProcess:
     (folder / READY).unlink(missing_ok=True)
     return worker_process.start(job, folder / "worker.log")
-
-
-def _fleet(domains: int) -> Fleet:
-    """A domain, a pool and a route each: what one does is not measured in another."""
-    pools = tuple(
-        Pool(
-            name=f"pool-{n}",
-            cluster=f"domain-{n}",
-            dialect="vllm",
-            model=MODEL,
-            tokens_per_second=TOKENS_PER_SECOND,
-            endpoints=tuple(Endpoint(address=f"127.0.0.1:{free_port()}") for _ in range(PER_POOL)),
-        )
-        for n in range(domains)
-    )
-    routes = tuple(Route(name=f"route-{p.name}", pools=(p.name,)) for p in pools)
-    return Fleet(routes=routes, pools=pools, controls=outside(*(p.cluster for p in pools)))
 
 
 async def _watch(plant: Plant) -> None:
@@ -234,10 +156,6 @@ async def _warm(plant: Plant) -> bool:
     return all(served.get(p.name, 0) >= WARM for p in plant.fleet.pools)
 
 
-def _port(url: str) -> int:
-    return int(url.rpartition(":")[2])
-
-
 async def _keep(stack: AsyncExitStack, one: Kept) -> None:
     stack.callback(one.reap)
     stack.push_async_callback(_cancelled, asyncio.create_task(one.keep()))
@@ -250,4 +168,4 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
         raise found
 
 
-__all__ = ["PER_POOL", "TOKEN", "Kind", "Plant", "running_plant"]
+__all__ = ["Kind", "Plant", "running_plant"]

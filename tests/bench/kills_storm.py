@@ -23,7 +23,8 @@ from temporalio.service import RPCError
 from runbooks.detection import Detection
 from runbooks.fleet import Pool
 from tests.bench.kills_faults import ILL_S
-from tests.bench.kills_plant import TOKEN, Kind, Plant
+from tests.bench.kills_plant import Kind, Plant
+from tests.bench.kills_site import TOKEN
 
 BURST, EVERY_S, NODES = 10, 1.5, 3
 """Alerts of one burst in one domain, seconds between two bursts, and nodes beside the pool that they are about."""
