@@ -61,7 +61,7 @@ def _one(seed: int, given: argparse.Namespace) -> Verdict:
     verdict = asyncio.run(run(seed, folder, given.kills, given.domains, given.fault))
     print(verdict, flush=True)
     if given.keep:
-        shutil.copytree(folder, given.keep / f"seed-{seed}", dirs_exist_ok=True)
+        shutil.copytree(folder, given.keep / f"seed-{seed}", ignore_dangling_symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(folder)
     return verdict
 
