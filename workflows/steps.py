@@ -91,6 +91,15 @@ def enough(result: CheckResult) -> bool:
     return gone and all(g.gate == "G16" or (g.gate == "G1" and not g.unknown) for g in against)
 
 
+def unseen(result: CheckResult) -> bool:
+    """The fault is not seen now, its evidence is old for that alone, and what else is against is unknown: one slow look at
+    the control plane while the queue dips for a moment. The next look says which of them holds."""
+    against = [g for g in result.verdict.gates if g.outcome in ("hold", "deny")]
+    gone = any(g.gate == "G16" and g.outcome == "hold" for g in against)
+    rest = [g for g in against if g.gate != "G16" and not (g.gate == "G1" and not g.unknown)]
+    return gone and bool(rest) and all(g.unknown for g in rest)
+
+
 class StepRun:
     """Runs one acting step. `follows`: a step before it stands, proven; this one is for what that one left."""
 
@@ -194,7 +203,8 @@ class StepRun:
         if outcome == "deny" and observe and [g.gate for g in result.verdict.gates if g.outcome == "deny"] == ["G13"]:
             return self._observed(result)  # two hundred of them would else page two hundred times about nothing done
         if outcome == "deny":
-            passing = momentary(result)
+            # A run that began before this was known gives up, as it did.
+            passing = momentary(result) or (unseen(result) and workflow.patched("old-evidence-may-be-of-a-moment"))
             # A Guard that cannot be asked is not this target's matter: sixty cases that gave up at once would page sixty times.
             patience = math.inf if result.facts.guard.state == "unknown" else self._patience()
             if passing and await self._hold(UNKNOWN_AGAIN_S, result.verdict.because(), patience):
