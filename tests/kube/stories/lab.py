@@ -117,11 +117,15 @@ class Story:
     async def queued(self, pool: str, above: int) -> None:
         """Waits until more requests than that wait in the pool: no detector fires before there is something to see."""
 
-        async def waiting() -> bool:
-            pages = [(await self.http.get(f"http://{a}/metrics")).text for a in self.cluster.serving(pool)]
-            return sum(total(parse(page), "vllm:num_requests_waiting") or 0.0 for page in pages) > above
+        async def there() -> bool:
+            return await self.waiting(pool) > above
 
-        await labs.until(waiting, f"more than {above} requests wait in {pool}")
+        await labs.until(there, f"more than {above} requests wait in {pool}")
+
+    async def waiting(self, pool: str) -> float:
+        """Requests that wait in the pool's engines now, by their own metrics."""
+        pages = [(await self.http.get(f"http://{a}/metrics")).text for a in self.cluster.serving(pool)]
+        return sum(total(parse(page), "vllm:num_requests_waiting") or 0.0 for page in pages)
 
     async def fire(self, name: str, labels: dict[str, str], **evidence: float) -> None:
         """The alert, put into Alertmanager; it sends the webhook."""
