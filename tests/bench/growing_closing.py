@@ -15,7 +15,7 @@ from tests.bench.procfs import cpu_s, memory
 from tests.bench.wire import Connection
 from worker.demo.processes import ProcessTree
 
-SENDERS, POOLS = 8, 10
+SENDERS = 8
 MOST_S = 420.0
 CHANGES = {"timing": {"linger_s": 0.0}}
 """A class that only pages, and no waiting for repeats: page, record, close. No engine is asked to act, no Guard is."""
@@ -37,13 +37,11 @@ class Closing:
 
 async def measure(tree: ProcessTree, workers: int, count: int, domains: int) -> Closing:
     """One storm, each alert about a target of its own."""
-    site = Site(
-        tree, domains=domains, pools=POOLS, sick=-(-count // (domains * POOLS)), changes=CHANGES, workers=workers
-    )
+    site = Site(tree, domains=domains, pools=1, sick=1, changes=CHANGES, workers=workers)
     await site.up()
     await asyncio.sleep(15.0)
     used = [cpu_s(w.pid) for w in site.workers], cpu_s(site.temporal.pid)
-    left, began = iter(site.all_targets()[:count]), time.monotonic()
+    left, began = iter(site.strangers(count)), time.monotonic()
 
     async def one() -> None:
         async with Connection("127.0.0.1", site.door.port) as connection:

@@ -19,7 +19,7 @@ from activities.adapters.exposition import parse, total
 from runbooks.fleet import Endpoint, Fleet, Pool, Route, outside
 from tests.bench.contestant import Target
 from tests.bench.field import MODEL, TOKENS_PER_SECOND
-from tests.bench.interlock import Interlock
+from tests.bench.interlock import Interlock, promoted
 from tests.bench.wire import Connection
 from worker.demo.processes import Child, ProcessTree, free_ports
 
@@ -77,6 +77,7 @@ class Site(Interlock):
         self.intake = self.tree.start("intake", [sys.executable, "-m", "worker", "intake"], env=env)
         for _ in range(self._count):
             await self.one_more(env)
+        await promoted(self.address)
         async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
             url = f"http://127.0.0.1:{self._port}/readyz"
             await self.tree.ready(self.intake, lambda: _ready(http, url), timeout_s=90)
@@ -107,6 +108,14 @@ class Site(Interlock):
             for pool in range(self._pools)
             for n in range(self._sick)
             for c in clusters
+        ]
+
+    def strangers(self, count: int) -> list[Target]:
+        """Targets that the fleet file does not have, the domains in turn: nothing is there to be looked at, or to be moved."""
+        clusters = self._clusters()
+        return [
+            Target(clusters[n % len(clusters)], "elsewhere", f"198.51.{n // 250}.{n % 250 + 1}:8000")
+            for n in range(count)
         ]
 
     async def counted(self) -> dict[str, float]:

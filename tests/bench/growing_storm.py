@@ -24,7 +24,6 @@ from tests.bench.wire import Connection
 from worker.demo.processes import ProcessTree
 
 CONNECTIONS, AGAIN_S, GIVE_UP_S, MOST_S = 32, 1.0, 240.0, 420.0
-POOLS = 10
 LINGER_S = 15.0
 CHANGES = {"timing": {"linger_s": LINGER_S}}
 OPEN = 'WorkflowType="Remediation" AND ExecutionStatus="Running"'
@@ -61,10 +60,10 @@ class Storm:
 
 async def measure(tree: ProcessTree, alerts: int, targets: int, size: int, domains: int) -> Storm:
     """One storm on a fresh site."""
-    site = Site(tree, domains=domains, pools=POOLS, sick=-(-targets // (domains * POOLS)), changes=CHANGES)
+    site = Site(tree, domains=domains, pools=1, sick=1, changes=CHANGES)
     await site.up()
     await asyncio.sleep(15.0)
-    places = site.all_targets()[:targets]
+    places = site.strangers(targets)
     told = [(places[n % targets], f"storm-{n}") for n in range(alerts)]
     before, used = memory(site.intake.pid).rss, cpu_s(site.intake.pid)
     began = time.monotonic()

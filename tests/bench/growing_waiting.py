@@ -18,7 +18,7 @@ from tests.bench.procfs import Memory, cpu_s, memory
 from tests.bench.wire import Connection
 from worker.demo.processes import ProcessTree
 
-AHEAD = 8
+AHEAD = {"approval": 8, "people": 64}
 """Alerts that are sent and whose cases do not wait yet: more would measure the queue of gates, and not what waiting costs."""
 OPEN = 'WorkflowType="Remediation" AND ExecutionStatus="Running"'
 WAITS = {
@@ -26,7 +26,7 @@ WAITS = {
     "people": f'{OPEN} AND InterlockState="handed_over"',
 }
 POOLS = 5
-SETTLE_S, IDLE_S = 60.0, 60.0
+SETTLE_S, IDLE_S = 30.0, 60.0
 CHANGES = {
     "classes": {"engine.hang": {"mode": "ask", "accept_unverified": True, "approval_ttl_s": 14400}},
     # Shipped: five sick places of a cluster are one fault and one case. Here they are to be as many cases as can be.
@@ -61,8 +61,9 @@ async def waiting(site: Site, sizes: list[int], waits: str) -> list[Waiting]:
     """One row for none, then one for each size, all in the same processes."""
     if waits == "approval":
         await site.hang_one_of_each()
-    await asyncio.sleep(LOOK_EVERY_S + 15.0)  # every engine was looked at once; connections and caches are as they stay
-    targets, rows = site.all_targets(), list[Waiting]()
+        await asyncio.sleep(LOOK_EVERY_S)  # every engine was looked at once
+    await asyncio.sleep(15.0)  # connections and caches are as they stay
+    targets, rows = site.all_targets() if waits == "approval" else site.strangers(max(sizes)), list[Waiting]()
     had = 0
     for size in [0, *sizes]:
         began = time.monotonic()
@@ -75,12 +76,12 @@ async def waiting(site: Site, sizes: list[int], waits: str) -> list[Waiting]:
 
 
 async def _open(site: Site, targets: list[Target], waits: str) -> None:
-    """Closed loop: one more alert when fewer than AHEAD cases are on their way to waiting."""
+    """Closed loop: one more alert when fewer than so many cases are on their way to waiting."""
     before, sent = await site.count(WAITS[waits]), 0
     async with Connection("127.0.0.1", site.door.port) as connection:
         last = (before, time.monotonic())
         while sent < len(targets) or last[0] < before + sent:
-            for target in targets[sent : last[0] - before + AHEAD]:
+            for target in targets[sent : last[0] - before + AHEAD[waits]]:
                 odd = group([(target, f"waiting-{target.pool}-{target.endpoint}")])
                 body = odd if waits == "people" else target.alert().body()
                 status, answer = await connection.ask("POST", site.door.path, body, site.door.headers)
@@ -134,6 +135,7 @@ async def _histories(site: Site) -> tuple[int, int]:
 
 async def measure(tree: ProcessTree, sizes: list[int], domains: int, waits: str) -> list[Waiting]:
     """Endpoints for the largest size; the site is the same for all."""
-    site = Site(tree, domains=domains, pools=POOLS, sick=-(-max(sizes) // (domains * POOLS)), changes=CHANGES)
+    sick = -(-max(sizes) // (domains * POOLS)) if waits == "approval" else 1
+    site = Site(tree, domains=domains, pools=POOLS, sick=sick, changes=CHANGES)
     await site.up()
     return await waiting(site, sizes, waits)
