@@ -47,7 +47,7 @@ ACCOUNT = "system:serviceaccount:interlock:interlock"
 ROUTE_TIMEOUT_S = 5.0
 
 
-SOAKS = {"increase_capacity": 3.0}
+SOAKS = {"increase_capacity": 5.0}
 """Seconds, where one is not enough: what waited must drain before the queue tells whether the new replica suffices."""
 
 

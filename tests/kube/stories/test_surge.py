@@ -35,9 +35,9 @@ async def test_a_surge_is_met_by_more_replicas_and_they_go_when_it_is_over(stage
         story.users.max_tokens = 6
         story.users.steady(1)
         with cluster.watch_minimum() as minimum:
-            # 22 requests per second: more than three replicas answer (20), so that of 30 people 12 wait, and less than four
-            # do (26). People who never paused would keep four as busy as three, however many they were.
-            crowd = story.users.crowd(30, "batch", every_s=30 / 22)
+            # 21 requests per second and the steady one: more than three replicas answer (20), so that of 30 people 12 wait, and
+            # less than four do (26). People who never paused would keep four as busy as three, however many they were.
+            crowd = story.users.crowd(30, "batch", every_s=30 / 21)
             await story.queued("chat-a", above=10)
             await story.fire("DemandSurge", {"service": "chat-a"}, **SURGE)
             case = await story.opened(story.target(service="chat-a"))
@@ -63,7 +63,7 @@ async def test_a_surge_is_met_by_more_replicas_and_they_go_when_it_is_over(stage
         ]
         assert story.forbidden() == []
         lost = [a for a in story.users.answers if not a.served]
-        assert lost == [], told(lost)
+        assert lost == [], f"{told(lost)}\n{story_of(record)}"
 
         grown = step_of(record, "increase_capacity")
         assert (grown.end, grown.standing) == ("mitigated", None), story_of(record)
