@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import httpx
 
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4.0)
+"""httpx's own, but for the last: engines close an idle connection after 5 s, as httpx would, and a request sent in that moment
+is lost."""
+
 
 class PerOrigin(httpx.AsyncBaseTransport):
-    """Give it to `httpx.AsyncClient(transport=…)`. Limits are httpx's own, for each server."""
+    """Give it to `httpx.AsyncClient(transport=…)`. Limits are for each server."""
 
     def __init__(self) -> None:
         self._tls = httpx.create_ssl_context(trust_env=False)  # made once: each costs twenty milliseconds
@@ -23,7 +27,7 @@ class PerOrigin(httpx.AsyncBaseTransport):
         origin = (url.raw_scheme, url.raw_host, url.port)
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False)
+            pool = self._pools[origin] = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=LIMITS)
         return await pool.handle_async_request(request)
 
     async def aclose(self) -> None:
