@@ -19,14 +19,15 @@ class HeldJournal(SqlJournal):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._call = self._who = ""
+        self._each = False
         self.away = 0
         """So often what a case left cannot be read."""
         self.reached = asyncio.Event()
         self.go = asyncio.Event()
 
-    def arm(self, call: str, who: str) -> None:
-        """The next such call for this workflow id waits for `go`."""
-        self._call, self._who = call, who
+    def arm(self, call: str, who: str, each: bool = False) -> None:
+        """The next such call for this workflow id waits for `go`, or `each`."""
+        self._call, self._who, self._each = call, who, each
         self.reached, self.go = asyncio.Event(), asyncio.Event()
 
     async def unsettled(self, workflow_id: str) -> list[Receipt]:
@@ -39,8 +40,8 @@ class HeldJournal(SqlJournal):
         return found
 
     async def remembered(self, domain: str) -> tuple[int, str] | None:
-        """See Journal. Held however often it is tried."""
-        await self._hold("remembered", domain, each=True)
+        """See Journal."""
+        await self._hold("remembered", domain)
         return await super().remembered(domain)
 
     async def intend(self, permit: Permit, change: Change, receipt: Receipt) -> bool:
@@ -54,9 +55,9 @@ class HeldJournal(SqlJournal):
         await self._hold("receive", receipt.case_workflow_id)
         await super().receive(receipt)
 
-    async def _hold(self, call: str, who: str, each: bool = False) -> None:
+    async def _hold(self, call: str, who: str) -> None:
         if (call, who) != (self._call, self._who):
             return
-        self._call = call if each else ""
+        self._call = call if self._each else ""
         self.reached.set()
         await self.go.wait()

@@ -386,14 +386,11 @@ async def test_a_worker_away_for_20_minutes_that_had_acted_finds_its_own_act_and
 
 
 @pytest.mark.timeout(240)
-async def test_a_guard_that_answers_no_question_for_half_a_minute_ends_no_case_and_its_history_replays(
-    lab: labs.Lab,
-) -> None:
-    """The Guard waits for its journal: it can be looked at, and grants nothing. The check fails, the case asks on; and what
-    another worker makes of its history is the same."""
+async def test_a_guard_that_still_reads_its_journal_grants_nothing_and_ends_no_case(lab: labs.Lab) -> None:
+    """Whether levers are halted is not known before it has read: the case holds, and goes on with the next worker."""
     engine = lab.engines["a0"]
     journal = HeldJournal(lab.journal_url)
-    journal.arm("remembered", labs.CLUSTER)
+    journal.arm("remembered", labs.CLUSTER, each=True)
     rules = patient(hold_limit_s=120)
     async with ended(lab) as cases:
         async with labs.running_worker(replace(lab.parts(rules), journal=journal)):
@@ -403,6 +400,31 @@ async def test_a_guard_that_answers_no_question_for_half_a_minute_ends_no_case_a
             await hang(lab, engine)
             handle = await lab.start(lab.hang(engine))
             cases.append(handle)
+            await lab.in_state(handle, "holding", 60)
+            assert engine.address in await lab.rotation("chat-a")
+        async with labs.running_worker(lab.parts(rules)):
+            await lab.in_state(handle, "mitigated", 60)
+            assert engine.address not in await lab.rotation("chat-a")
+
+
+@pytest.mark.timeout(240)
+async def test_a_check_that_comes_to_no_end_for_half_a_minute_ends_no_case_and_its_history_replays(
+    lab: labs.Lab,
+) -> None:
+    """The journal answers nothing to what the case has left standing. The check runs out of time, the case asks on; and what
+    another worker makes of its history is the same."""
+    engine = lab.engines["a0"]
+    journal = HeldJournal(lab.journal_url)
+    journal.arm("left", lab.hang(engine).workflow_id, each=True)
+    rules = patient(hold_limit_s=120)
+    async with ended(lab) as cases:
+        async with labs.running_worker(replace(lab.parts(rules), journal=journal)):
+            await start_guard(lab, look_every_s=60)
+            await measured(lab)
+            await hang(lab, engine)
+            handle = await lab.start(lab.hang(engine))
+            cases.append(handle)
+            await labs.until(_set(journal.reached), "the check asks what is left", 60)
 
             async def failed() -> Any:
                 return said(await lab.status(handle), "check failed")
