@@ -132,7 +132,7 @@ class GuardState(BaseModel):
                 return Answer(kind="refused", why="the permit of this question was given back", retry_after_s=0.2)
             self._seen(req)
             return known
-        if (again := self._recalled(req, now)) is not None:
+        if (again := self._given(req, now)) is not None:
             self.answers[req.key] = again
             return again
         self.limits = req.limits
@@ -154,11 +154,11 @@ class GuardState(BaseModel):
         lock = self.lock
         return lock is not None and lock.workflow_id == who.workflow_id and _life(lock.case) == _life(who.case)
 
-    def _recalled(self, req: AcquireRequest, now: datetime) -> Answer | None:
-        """The permit that the Guard before this one gave for this very question: the case may be acting under it, and a
-        second one would be leave to act twice."""
+    def _given(self, req: AcquireRequest, now: datetime) -> Answer | None:
+        """The permit that was given for this very question, by the Guard before this one or so long ago that its answer is
+        forgotten: the case may be acting under it, and a second one would be leave to act twice."""
         lock = self.lock
-        if lock is None or not (lock.recalled and lock.key == req.key and self._holds(req)) or self.dirty is not None:
+        if lock is None or not (lock.key == req.key and self._holds(req)) or self.dirty is not None:
             return None
         # It has spoken: who looks whether it gave the lock back meanwhile must not take it for silent.
         self.lock = lock.model_copy(update={"recalled": False, "run_id": req.run_id, "since": now})

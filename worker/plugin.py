@@ -8,6 +8,7 @@ from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
+from worker.ask_again import AskAgain
 from worker.timely import TimelyRunner
 from workflows.guard import Guard
 from workflows.loose import OnePayload
@@ -54,5 +55,5 @@ def interlock_plugin() -> SimplePlugin:
         data_converter=pydantic_data_converter,
         workflows=list(WORKFLOWS),
         workflow_runner=_runner,
-        interceptors=[OnePayload()],
+        interceptors=[OnePayload(), AskAgain()],
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbooks import guard_words
 from runbooks.detection import Target
-from runbooks.guard import Announce, GuardState, Recovered
+from runbooks.guard import KEEP_ALL, Announce, GuardState, Recovered
 from runbooks.guard_memory import Memory, latest
+from runbooks.guard_words import Lock
 from tests.runbooks.guard_lab import NOW, ask, back, later, limits, stands
 
 
@@ -95,6 +97,19 @@ def test_of_what_a_gone_case_left_nothing_follows() -> None:
     guard.left_to_people("w1")
     assert guard.owners == {"w1#1/1": "people:w1", "w2#1/1": "w2"}
     assert [s.under_way for s in guard.standing.values()] == [False, True]
+
+
+def test_what_a_gone_case_had_put_back_is_not_left_to_people() -> None:
+    """As people's it would bar its target for ever. What else it left is theirs."""
+    guard = GuardState(domain="lab")
+    guard.acquire(ask("w1"), NOW)
+    for number in (1, 2, 3):
+        left = stands("w1").model_copy(update={"receipt_id": f"w1#1/{number}", "under_way": True})
+        guard.release(back("w1", applied=True, at=later(number), stands=left))
+    guard.left_to_people("w1", ended=["w1#1/2"])
+    assert guard.owners == {"w1#1/1": "people:w1", "w1#1/3": "people:w1"}
+    assert set(guard.standing) == set(guard.owners)
+    assert not any(s.under_way for s in guard.standing.values())
 
 
 def test_a_halted_domain_stays_halted_and_the_breaker_stays_open() -> None:
@@ -192,14 +207,46 @@ def test_the_next_guard_answers_the_same_question_with_the_same_permit() -> None
     assert first.permit is not None
     assert again == first
     assert found.epoch == first.permit.epoch
-    assert found.acquire(ask("w1", run_id="r2"), later(31)) == first
-    assert len(found.book.acts) == 1
     # Whoever was about to find that the case has nothing under way must find another lock than it saw.
     assert found.lock is not None
     assert (found.lock.recalled, found.lock.run_id, found.lock.since) == (False, "r2", later(30))
+    assert found.acquire(ask("w1", run_id="r2"), later(31)) == first
+    assert len(found.book.acts) == 1
     found.release(back("w1", applied=False))
     assert found.lock is None
     assert found.book.acts == []
+    assert found.acquire(ask("w1", run_id="r2"), later(32)).kind == "refused", "it was given back"
+
+
+def test_a_question_whose_answer_is_forgotten_has_the_same_permit_while_the_lock_is_held() -> None:
+    """Hundreds of others asked meanwhile. The same words of another workflow are no leave for it."""
+    guard = GuardState(domain="lab")
+    first = guard.acquire(ask("w1"), NOW)
+    for n in range(KEEP_ALL):
+        guard.acquire(ask(f"x{n}"), later(1))
+    assert ask("w1").key not in guard.answers
+    assert guard.acquire(ask("w2", case="w1#1"), later(2)).kind == "queued"
+    del guard.answers[ask("w1").key]
+    assert guard.acquire(ask("w1"), later(2)) == first
+    assert guard.epoch == 1
+
+
+def test_a_domain_that_nobody_holds_any_more_is_clean() -> None:
+    """A holder that was found closed went on after a Reset and gives it back. While somebody holds it, it stays dirty."""
+    guard = GuardState(domain="lab", dirty="w1 closed")
+    for who, cleans, dirty in (("w2", True, "w1 closed"), ("w1", False, "w1 closed"), ("w1", True, None)):
+        guard.lock = Lock(case="w1#1", workflow_id="w1", run_id="r", since=NOW)
+        guard.release(back(who), cleans=cleans)
+        assert guard.dirty == dirty, (who, cleans)
+    guard.dirty = "w1 closed"
+    guard.lock = Lock(case="w1#1", workflow_id="w1", run_id="r", since=NOW)
+    guard.release(back("w1"))
+    assert guard.dirty is None, "a Guard cleans unless it began before it could"
+
+
+def test_whoever_is_held_up_by_a_guard_that_still_reads_is_told_so() -> None:
+    """The words stand on the case's page, and its client waits by them."""
+    assert guard_words.READING == "its Guard has just begun and is still reading what stands here"
 
 
 def test_the_next_guard_answers_another_question_by_its_own_lights() -> None:
