@@ -22,7 +22,7 @@ from runbooks.facts import GuardView, Unknown
 from runbooks.plan import ApplyRequest, ReadBack, ReadBackRequest
 
 HALT_REACHES = timedelta(seconds=4)
-"""A halt stops every write that has not begun within five seconds of it; one is for asking and for the clock."""
+"""A halt stops every write that has not begun within five seconds of it; one is for the clocks of two machines."""
 
 
 class Stops(Protocol):
@@ -64,12 +64,14 @@ class Acts:
                 return done
             receipt = self._receipt(req)
             first = await self._journal.intend(permit, req.change, receipt)
+            # Of before the question: how long its answer is on the way must not lengthen what it is good for.
+            asked = self._clock()
             # The adapter decides under its own lock whether this very permit has already written.
             before, stopped = await asyncio.gather(self._actuator.read(permit.domain), self._stopped(req))
             if permit.purpose == "act":
                 # Adapters look at this before each write: none begins later than this after levers were last seen free.
                 # Stopped, and this permit had begun: what it wrote is read back, and no further write begins.
-                latest = self._clock() + (timedelta(0) if stopped else HALT_REACHES)
+                latest = self._clock() if stopped else asked + HALT_REACHES
                 permit = permit.model_copy(update={"act_before": min(permit.act_before, latest)})
             try:
                 if stopped and before.permit_id != permit.id:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,12 @@ def is_synthetic_set(path: Path) -> bool:
 def expand(path: Path) -> list[Incident]:
     """The incidents that the file stands for. CatalogError: one line per mistake, with file, line, field and the fix."""
     wanted = build(read(path), SyntheticSet).generate
-    return [made.incident for made in generate(wanted.seed, wanted.count)]
+    return [made.incident for made in generate(wanted.seed, wanted.count, _processes(wanted.count))]
+
+
+def _processes(count: int) -> int:
+    """To start one takes as long as to make a dozen incidents."""
+    return min(os.cpu_count() or 1, max(count // 24, 1))
 
 
 def as_yaml(incident: Incident) -> str:

@@ -103,3 +103,31 @@ async def test_a_late_attempt_that_is_fenced_does_not_take_away_the_receipt_of_w
     receipt = await journal.receipt(req.permit.id)
     assert receipt is not None
     assert await journal.state(receipt.id) == "standing"
+
+
+class SlowlyFree:
+    """Says that nobody has halted anything; its answer is long on the way."""
+
+    def __init__(self, time: Time, takes_s: float) -> None:
+        self.time, self.takes_s = time, takes_s
+
+    async def view(self, domain: str) -> GuardView:
+        """See Stops."""
+        self.time.now += timedelta(seconds=self.takes_s)
+        return GuardView(domain=domain)
+
+
+@pytest.mark.parametrize(("takes_s", "acts"), [(3.9, True), (4.1, False)])
+async def test_an_answer_that_was_long_on_its_way_is_good_only_from_its_question_on(
+    journal: SqlJournal, takes_s: float, acts: bool
+) -> None:
+    """Levers may have been halted right after the Guard had spoken: no write begins later than this after the question."""
+    time = Time()
+    cluster, wanted = simulated(time), change({cordon_key(NODE): "off"}, {cordon_key(NODE): "on"})
+    acting = ClusterActivities(cluster, journal, SlowlyFree(time, takes_s), clock=time)
+    if acts:
+        assert (await acting.apply(asked(wanted, by(wanted, 1)))).after == wanted.after
+        return
+    with pytest.raises(ApplicationError, match="expired at"):
+        await acting.apply(asked(wanted, by(wanted, 1)))
+    assert (await cluster.read(DOMAIN)).settings[cordon_key(NODE)] == "off"
