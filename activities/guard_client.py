@@ -25,7 +25,7 @@ from activities.errors import Permanent, Retryable
 from runbooks.detection import TASK_QUEUE, guard_id, guard_queue
 from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Announce, Answer, Release
-from runbooks.guard_words import READING
+from runbooks.guard_words import READING, reads
 
 TIMEOUT = timedelta(seconds=4)
 AT_ONCE = 4
@@ -47,7 +47,7 @@ class GuardClient:
     async def view(self, domain: str) -> GuardView:
         """What the Guard knows now. Retryable when it cannot be asked, or does not know yet what stands."""
         end = time.monotonic() + READS_WITHIN_S
-        while ((found := await self._started(domain)).halted or "").startswith(READING):
+        while reads(found := await self._started(domain)):
             if time.monotonic() >= end:
                 raise Retryable(f"the Guard of {domain}: {READING}")
             await asyncio.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import Field
@@ -9,12 +10,25 @@ from pydantic import Field
 from runbooks.base import Heard, Model, Seconds, Time
 from runbooks.change import Blast, Permit
 from runbooks.detection import Target
-from runbooks.facts import StandingReceipt
+from runbooks.facts import GuardView, StandingReceipt
 from runbooks.guard_book import Act, remedy
 from runbooks.policy import DomainPolicy
 
 READING = "its Guard has just begun and is still reading what stands here"
 """Why levers are stopped in the moments before a Guard knows what the one before it knew."""
+FORGOTTEN = timedelta(seconds=15)
+"""So long after its permit has ended an act is over, or its case says that it is under way."""
+
+
+def reading(view: GuardView) -> GuardView:
+    """As a Guard says that still reads: whoever has a permit of the Guard before it asks whether levers are halted, and must
+    hear no empty "no"."""
+    return view.model_copy(update={"halted": "; ".join(filter(None, (READING, view.halted)))})
+
+
+def reads(view: GuardView) -> bool:
+    """True when it is the word of a Guard that still reads."""
+    return (view.halted or "").startswith(READING)
 
 
 class AcquireRequest(Heard):
@@ -115,6 +129,14 @@ class Lock(Model):
     )
     key: str = Field(default="", description="Of the question that the permit answered.")
     permit: Permit | None = Field(default=None, description="The last one under this lock; none for a turn.")
+
+    def asks(self, now: datetime) -> bool:
+        """True when its case is asked whether it has anything under way: the lock may be one that it does not know of.
+
+        A Guard was terminated, and the case gave it back while there was none. Or a Guard was Reset: that brings signals before
+        updates, so what was given back is granted once more.
+        """
+        return self.recalled or (self.permit is not None and now > self.permit.act_before + FORGOTTEN)
 
 
 class Ticket(Model):

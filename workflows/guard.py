@@ -21,7 +21,7 @@ from runbooks.claims import SignedClaim
 from runbooks.facts import GuardView
 from runbooks.guard import AcquireRequest, Announce, Answer, GuardState, News, Release
 from runbooks.guard_memory import Remember
-from runbooks.guard_words import READING
+from runbooks.guard_words import Lock, reading
 from runbooks.people import OrderAttestRequest, OrderClaimRequest, Ordered
 from workflows.guard_page import guard_page
 from workflows.guard_turns import Settled, Turns, Word
@@ -63,6 +63,7 @@ class Guard:
         self._unkept = False
         self._number = start.number
         self._changed = self._keeps = self._heeds = False
+        self._doubted: Lock | None = None
 
     @workflow.run
     async def run(self, start: GuardStart) -> None:
@@ -181,24 +182,27 @@ class Guard:
         self._number = kept
 
     async def _look_after(self) -> None:
-        """A lock never ends by clock alone: only when its holder is found closed."""
+        """A lock never ends by clock alone: only when its holder is found closed, or says that it has nothing under way."""
         lock = self._state.lock
         held = [(lock.workflow_id, lock.run_id)] if lock else []
         owners = sorted({(o, "") for o in self._state.owners.values()})
         for owner, run in held + [o for o in owners if o[0] not in {h[0] for h in held}]:
             # Counted as well: a day of looks fills a history, and a Guard that the server ends for it forgets a halt.
             self._handled += 1
-            # A lock from the journal may have been given back while nobody was there to hear it.
-            recalled = lock is not None and lock.workflow_id == owner and lock.recalled
+            doubtful = lock is not None and lock.workflow_id == owner and lock.asks(workflow.now())
             found: Holder = await workflow.execute_activity_method(
                 ReaperActivities.describe,
-                ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run, asks=recalled),
+                ReapRequest(domain=self._state.domain, workflow_id=owner, run_id=run, asks=doubtful),
                 **LOOK,
                 summary=f"Is {owner} still open?",
             )
-            if found.state == "open" and found.idle and recalled and self._state.lock == lock:
+            forgotten = found.state == "open" and found.idle and doubtful and self._state.lock == lock
+            # Its word that it gave the domain back may be on its way: only one from before this Guard began is lost for sure.
+            if forgotten and lock is not None and not lock.recalled and self._doubted != lock:
+                self._doubted = lock
+            elif forgotten:
                 self._state.give_up(owner)
-                # What it did while this Guard was away is in the journal, and was not counted here.
+                # What it did that this Guard did not hear of is in the journal, and was not counted here.
                 self._state.last_change_at = workflow.now()
                 self._changed = True
             if found.state != "closed":
@@ -396,10 +400,7 @@ class Guard:
     def view(self) -> GuardView:
         """What the gates may know."""
         found = self._state.view(workflow.now())
-        if self._ready:
-            return found
-        # Whoever still has a permit of the Guard before this one asks here whether levers are halted: no empty "no".
-        return found.model_copy(update={"halted": "; ".join(filter(None, (READING, found.halted)))})
+        return found if self._ready else reading(found)
 
     def _news(self, kind: Any) -> News:
         why = self._state.asking.why if kind == "correlated" else self._state.halted or self._state.book.breaker or ""

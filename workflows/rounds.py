@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from temporalio import workflow
@@ -10,7 +11,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.casebook import CasebookActivities
-from runbooks.detection import Target, batches, member, workflow_id
+from runbooks.detection import Detection, Target, batches, member, workflow_id
 from runbooks.levers import Page
 from runbooks.people import CloseRequest
 from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord, sealed
@@ -35,7 +36,7 @@ class Rounds(Doors):
         super().__init__()
         self._round = 1
         self._cut_short = False
-        self._renewed = self._by_chance = False
+        self._renewed = self._by_chance = self._tells_all = False
 
     async def rounds(self, raw: RawValue) -> CaseResult:
         """Until nothing fires that came after the last round."""
@@ -43,14 +44,17 @@ class Rounds(Doors):
         # by here before it knows of a patch that was asked for after it (temporalio 1.35, measured).
         self._renewed = workflow.patched("looks-and-rests")
         self._by_chance = workflow.patched("case-ids-by-chance")
+        self._tells_all = workflow.patched("hands-over-what-was-overtaken")
         while True:
             case = self._open()
             result = await self._one_round(case, raw)
             raw = NOTHING
             await workflow.wait_condition(workflow.all_handlers_finished)
             while result.outcome == "handed_over" and case.inbox:
+                fired = {d.key: d for d in case.inbox if d.status == "firing"} if self._tells_all else {}
                 case.merge()  # said while it was handed over, a resolution as well: the domain's case must hear it
-                await self._hand_to_domain(case)
+                # And what fired meanwhile and is resolved already: no record would have it, for ours is written.
+                await self._hand_to_domain(case, [d for d in fired.values() if case.detections.get(d.key) != d])
                 await workflow.wait_condition(workflow.all_handlers_finished)
             # No await between this look and the return: an alert that comes later starts the next run instead.
             firing = any(d.status == "firing" for d in case.inbox)
@@ -227,12 +231,12 @@ class Rounds(Doors):
             return await self._stand(case, stood)
         return "handed_over", f"its fault is one of many: {await self._hand_to_domain(case)} has it"
 
-    async def _hand_to_domain(self, case: CaseFile) -> str:
-        """All that is known of this target, resolved or not. The domain's workflow id."""
+    async def _hand_to_domain(self, case: CaseFile, overtaken: Sequence[Detection] = ()) -> str:
+        """All that is known of this target, resolved or not, after what was overtaken. The domain's workflow id."""
         assert case.record.target is not None
         wide = Target(cluster=case.record.target.domain)
         await case.attest()  # who has asked for this may not approve it there either
-        members = [member(d, wide, min(case.requesters, default="")) for d in case.detections.values()]
+        members = [member(d, wide, min(case.requesters, default="")) for d in (*overtaken, *case.detections.values())]
         for part in batches(members):
             await workflow.execute_activity_method(
                 CasebookActivities.hand_over, part, **QUICK, summary=f"Hand over to {wide.id}"[:200]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from runbooks import guard_words
 from runbooks.detection import Target
 from runbooks.guard import KEEP_ALL, Announce, GuardState, Recovered
 from runbooks.guard_memory import Memory, latest
-from runbooks.guard_words import Lock
+from runbooks.guard_words import Lock, reading, reads
 from tests.runbooks.guard_lab import NOW, ask, back, later, limits, stands
 
 
@@ -246,7 +246,28 @@ def test_a_domain_that_nobody_holds_any_more_is_clean() -> None:
 
 def test_whoever_is_held_up_by_a_guard_that_still_reads_is_told_so() -> None:
     """The words stand on the case's page, and its client waits by them."""
-    assert guard_words.READING == "its Guard has just begun and is still reading what stands here"
+    words = "its Guard has just begun and is still reading what stands here"
+    view = GuardState(domain="lab").view(NOW)
+    assert reading(view) == view.model_copy(update={"halted": words})
+    assert reads(reading(view))
+    assert not reads(view)
+    halted = view.model_copy(update={"halted": "by ana"})
+    assert reading(halted).halted == f"{words}; by ana"
+    assert reads(reading(halted))
+    assert not reads(halted)
+
+
+def test_a_case_is_asked_about_a_lock_whose_permit_has_long_ended_or_that_came_from_the_journal() -> None:
+    """An act may take a while after its permit's end; a turn has no permit and ends otherwise."""
+    guard = GuardState(domain="lab")
+    permit = guard.acquire(ask("w1"), NOW).permit
+    assert permit is not None
+    lock = guard.lock
+    assert lock is not None
+    end = permit.act_before + timedelta(seconds=15)
+    assert (lock.asks(NOW), lock.asks(end), lock.asks(end + timedelta(seconds=1))) == (False, False, True)
+    assert lock.model_copy(update={"recalled": True}).asks(NOW)
+    assert not lock.model_copy(update={"permit": None}).asks(end + timedelta(days=1))
 
 
 def test_the_next_guard_answers_another_question_by_its_own_lights() -> None:

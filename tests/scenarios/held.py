@@ -13,7 +13,8 @@ class HeldJournal(SqlJournal):
     """The shipped journal. `arm` says which call of which case waits next; without it nothing does.
 
     left: facts are read and judged, the Guard has not been asked. intend: the permit is there, nothing is written.
-    receive: it is written, and nobody knows yet. remembered: a Guard (by its domain) reads what it must not have forgotten.
+    receive: it is written, and nobody knows yet. close: its record is made, and not
+    yet written. remembered: a Guard (by its domain) reads what it must not have forgotten.
     """
 
     def __init__(self, url: str) -> None:
@@ -54,6 +55,11 @@ class HeldJournal(SqlJournal):
         """See Journal."""
         await self._hold("receive", receipt.case_workflow_id)
         await super().receive(receipt)
+
+    async def close(self, case: str, workflow_id: str, record: str) -> None:
+        """See Journal."""
+        await self._hold("close", workflow_id)
+        await super().close(case, workflow_id, record)
 
     async def _hold(self, call: str, who: str) -> None:
         if (call, who) != (self._call, self._who):

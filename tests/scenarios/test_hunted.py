@@ -54,6 +54,59 @@ async def test_a_person_who_takes_a_queued_case_does_not_keep_the_domain_from_ev
         assert engine.address in await lab.rotation("chat-a")
 
 
+async def test_a_lock_that_its_open_case_does_not_know_of_is_given_up(lab: labs.Lab) -> None:
+    """A Guard that was Reset hears what was given back before it hears what was granted, and grants it to nobody's use.
+    While its permit may still act, or its case has something under way, nobody takes a lock from it."""
+    engine = lab.engines["a0"]
+    async with labs.running_worker(lab.parts(patient())), ended(lab) as cases:
+        await start_guard(lab, look_every_s=1)
+        await measured(lab)
+        other = question(1)
+
+        async def holds() -> bool:
+            answer: Answer = await guard(lab).execute_update("acquire", other, result_type=Answer)
+            return answer.kind == "permit"
+
+        await labs.until(holds, "another case holds the domain")
+        await hang(lab, engine)
+        handle = await lab.start(lab.hang(engine))
+        cases.append(handle)
+        await lab.in_state(handle, "waiting_domain")
+        assert (await send(handle, signed(handle, "takeover"))).accepted
+        await lab.in_state(handle, "taken_over")
+        given = Release(case=other.case, workflow_id=other.workflow_id, applied=False, at=datetime.now(UTC))
+        await guard(lab).signal("release", given)
+        run = (await handle.describe()).run_id
+        for attempt, ended_s in ((1, 0.0), (2, 20.0)):
+            own = question(
+                attempt, workflow_id=handle.id, run_id=run, case=f"{handle.id}#x", permit_ttl_s=5.0,
+                facts_oldest_at=datetime.now(UTC) - timedelta(seconds=5.0 + ended_s),
+            )  # fmt: skip
+            answer: Answer = await guard(lab).execute_update("acquire", own, result_type=Answer)
+            assert answer.kind == "permit"
+            looks = await looked(lab)
+            if not ended_s:
+
+                async def looked_twice(before: int = looks) -> bool:
+                    return await looked(lab) >= before + 3
+
+                await labs.until(looked_twice, "its holder was looked at three times")
+                assert (await view(lab))["holder"] == handle.id
+
+        async def free() -> bool:
+            return (await view(lab))["holder"] is None
+
+        await labs.until(free, "the domain is free")
+        assert await looked(lab) >= looks + 2, "once is not enough: its word may have been on its way"
+
+
+async def looked(lab: labs.Lab) -> int:
+    """How often the Guard has looked after a holder."""
+    events = (await guard(lab).fetch_history()).events
+    kinds = [e.activity_task_scheduled_event_attributes.activity_type.name for e in events]
+    return kinds.count("describe_holder")
+
+
 async def test_an_alert_after_terminate_does_not_hide_what_the_dead_case_left_standing(lab: labs.Lab) -> None:
     """The next run has the same id: as the holder it would free the lock, and nobody would be told of the receipt."""
     engine = lab.engines["a0"]
