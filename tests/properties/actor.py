@@ -13,7 +13,7 @@ class Actor:
 
     def __init__(self) -> None:
         self._news: list[str] = []
-        self._over = False
+        self._over = self._rests = False
 
     @workflow.run
     async def run(self) -> None:
@@ -24,6 +24,16 @@ class Actor:
     def guard_news(self, news: dict[str, Any]) -> None:
         """What the Guard tells a case."""
         self._news.append(str(news["kind"]))
+
+    @workflow.signal
+    def rests(self, rests: bool) -> None:
+        """Whether it has nothing under way."""
+        self._rests = rests
+
+    @workflow.query
+    def status(self) -> dict[str, str]:
+        """As a case tells it to a Guard that doubts whether its lock is still in use."""
+        return {"state": "mitigated" if self._rests else "acting"}
 
     @workflow.signal
     def end(self) -> None:
