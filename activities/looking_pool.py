@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from activities.facts import Clock, known
+from activities.joined import Joined
 from activities.looking_engines import Load, of_generations, of_loads, refuses
 from activities.ports import Generation, Metrics, Prober, Snapshot, Traffic
 from runbooks.change import endpoint_key, weight_key
@@ -70,6 +71,7 @@ class PoolReader:
     ) -> None:
         self._traffic, self._metrics, self._prober = traffic, metrics, prober
         self._fleet, self._library, self._clock = fleet, library, clock
+        self._joined = Joined()
 
     async def read(self, target: Target, pool: Pool) -> PoolSeen:
         """All at once, within MOST_S."""
@@ -77,7 +79,7 @@ class PoolReader:
         shares = self._fleet.route_of(pool.name)
         names = shares.pools if shares is not None else (pool.name,)
         declared, samples, asked, loads, rates = await asyncio.gather(
-            self._known(self._traffic.read(pool.cluster)),
+            self._joined.read(pool.cluster, lambda: self._known(self._traffic.read(pool.cluster))),
             self._samples(target, pool),
             self._generations(addresses),
             self._loads(addresses),
@@ -107,8 +109,8 @@ class PoolReader:
             readings["metrics_unread"] = Known[Measured](value=True, observed_at=seen_at)
         return PoolSeen(readings, tuple(a for a in mine if refuses(known_ones[a])), silent)
 
-    def _known(self, reading: Awaitable[T]) -> Awaitable[Known[T] | Unknown]:
-        return known(reading, MOST_S, self._clock)
+    async def _known(self, reading: Awaitable[T]) -> Known[T] | Unknown:
+        return await known(reading, MOST_S, self._clock)
 
     async def _samples(self, target: Target, pool: Pool) -> Readings:
         """All of TOLD_BY. An indicator that a site's own catalogue lacks is Unknown like any other that cannot be had."""
@@ -134,25 +136,33 @@ class PoolReader:
 
     async def _each(self, queries: Mapping[str, IndicatorQuery]) -> Readings:
         """Each by itself, so that a slow one costs no other."""
-        samples = await asyncio.gather(*(self._known(self._metrics.sample([q])) for q in queries.values()))
-        return {name: _of_sample(found) for name, found in zip(queries, samples, strict=True)}
+        found = await asyncio.gather(*(self._joined.read(q, lambda q=q: self._sample(q)) for q in queries.values()))
+        return dict(zip(queries, found, strict=True))
+
+    async def _sample(self, query: IndicatorQuery) -> Known[Measured] | Unknown:
+        return _of_sample(await self._known(self._metrics.sample([query])))
 
     async def _generations(self, addresses: Sequence[str]) -> dict[str, Known[Generation] | Unknown]:
-        found = await asyncio.gather(*(self._known(self._prober.generate(a)) for a in addresses))
+        found = await asyncio.gather(*(self._joined.read(("generate", a), lambda a=a: self._generation(a)) for a in addresses))
         return dict(zip(addresses, found, strict=True))
+
+    async def _generation(self, address: str) -> Known[Generation] | Unknown:
+        return await self._known(self._prober.generate(address))
 
     async def _loads(self, addresses: Sequence[str]) -> dict[str, Known[Load]]:
         """Of those engines that could be read."""
+        found = await asyncio.gather(*(self._joined.read(("load", a), lambda a=a: self._load(a)) for a in addresses))
+        return {address: load for address, load in zip(addresses, found, strict=True) if load is not None}
+
+    async def _load(self, address: str) -> Known[Load] | None:
         asked = ("running", "queue", "tokens_per_second")
-        answers = await asyncio.gather(*(self._each({name: _scrape(name, a) for name in asked}) for a in addresses))
-        loads: dict[str, Known[Load]] = {}
-        for address, told in zip(addresses, answers, strict=True):
-            known_ones = [one for name in asked if isinstance(one := told[name], Known)]
-            if len(known_ones) == len(asked):
-                running, queue, tokens = (float(one.value) for one in known_ones)
-                at = min(one.observed_at for one in known_ones)
-                loads[address] = Known[Load](value=Load(work=running + queue, tokens_s=tokens), observed_at=at)
-        return loads
+        told = await self._each({name: _scrape(name, address) for name in asked})
+        known_ones = [one for name in asked if isinstance(one := told[name], Known)]
+        if len(known_ones) < len(asked):
+            return None
+        running, queue, tokens = (float(one.value) for one in known_ones)
+        at = min(one.observed_at for one in known_ones)
+        return Known[Load](value=Load(work=running + queue, tokens_s=tokens), observed_at=at)
 
     def _over_weight(self, pool: Pool, rates: Readings, declared: Snapshot) -> Readings:
         """Its share of the route's requests over its share of the weights; nothing for a pool without weight, or where too few

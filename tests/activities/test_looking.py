@@ -208,3 +208,29 @@ async def test_a_look_writes_nothing() -> None:
 
     after = (await site.ports.traffic.read("east"), await site.ports.cluster.read("east"))
     assert [s.settings for s in after] == [s.settings for s in before]
+
+
+class Counting:
+    """A prober that counts."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.asked: list[str] = []
+
+    async def generate(self, scope: str) -> Any:
+        """See Prober. It takes its moment, as each real one does."""
+        self.asked.append(scope)
+        await asyncio.sleep(0)
+        return await self.inner.generate(scope)
+
+
+async def test_sixty_looks_at_one_pool_at_once_ask_each_engine_once() -> None:
+    """Each target of a storm looks at its pool: on a worker that has much to do no look would ever end in time."""
+    site = Site(fault("hang", pool="chat-east", replicas=1))
+    prober = Counting(site.ports.watched)
+    looking = site.activities(prober=prober)
+    request = LookRequest(target=EAST, now=site.time.now, whole=True)
+    found = await asyncio.gather(*(looking.look(request) for _ in range(60)))
+    assert len(prober.asked) == len(set(prober.asked))
+    assert all(one == found[0] for one in found)
+    assert found[0] == await site.look()
