@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar, cast
 
-
-
 T = TypeVar("T")
 
 

@@ -143,7 +143,9 @@ class PoolReader:
         return _of_sample(await self._known(self._metrics.sample([query])))
 
     async def _generations(self, addresses: Sequence[str]) -> dict[str, Known[Generation] | Unknown]:
-        found = await asyncio.gather(*(self._joined.read(("generate", a), lambda a=a: self._generation(a)) for a in addresses))
+        found = await asyncio.gather(
+            *(self._joined.read(("generate", a), lambda a=a: self._generation(a)) for a in addresses)
+        )
         return dict(zip(addresses, found, strict=True))
 
     async def _generation(self, address: str) -> Known[Generation] | Unknown:

@@ -124,7 +124,7 @@ def main() -> None:
         "--samples",
         type=int,
         default=30,
-        help="paced alerts of a row; more than five of a domain in the hour are against the policy",
+        help="paced alerts of a row; the policy allows five an hour of one engine",
     )
     parser.add_argument("--gap", type=float, default=1.0, help="seconds between an act and the next paced alert")
     parser.add_argument("--alerts", type=int, default=800, help="alerts of a storm")
