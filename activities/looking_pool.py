@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from activities.facts import Clock, known
@@ -136,7 +137,7 @@ class PoolReader:
 
     async def _each(self, queries: Mapping[str, IndicatorQuery]) -> Readings:
         """Each by itself, so that a slow one costs no other."""
-        found = await asyncio.gather(*(self._joined.read(q, lambda q=q: self._sample(q)) for q in queries.values()))
+        found = await asyncio.gather(*(self._joined.read(q, partial(self._sample, q)) for q in queries.values()))
         return dict(zip(queries, found, strict=True))
 
     async def _sample(self, query: IndicatorQuery) -> Known[Measured] | Unknown:
@@ -144,7 +145,7 @@ class PoolReader:
 
     async def _generations(self, addresses: Sequence[str]) -> dict[str, Known[Generation] | Unknown]:
         found = await asyncio.gather(
-            *(self._joined.read(("generate", a), lambda a=a: self._generation(a)) for a in addresses)
+            *(self._joined.read(("generate", a), partial(self._generation, a)) for a in addresses)
         )
         return dict(zip(addresses, found, strict=True))
 
@@ -153,7 +154,7 @@ class PoolReader:
 
     async def _loads(self, addresses: Sequence[str]) -> dict[str, Known[Load]]:
         """Of those engines that could be read."""
-        found = await asyncio.gather(*(self._joined.read(("load", a), lambda a=a: self._load(a)) for a in addresses))
+        found = await asyncio.gather(*(self._joined.read(("load", a), partial(self._load, a)) for a in addresses))
         return {address: load for address, load in zip(addresses, found, strict=True) if load is not None}
 
     async def _load(self, address: str) -> Known[Load] | None:
