@@ -28,7 +28,7 @@ def reading(view: GuardView) -> GuardView:
 
 def reads(view: GuardView) -> bool:
     """True when it is the word of a Guard that still reads."""
-    return (view.halted or "").startswith(READING)
+    return view.halted is not None and view.halted.startswith(READING)
 
 
 class AcquireRequest(Heard):
