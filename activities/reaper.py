@@ -19,8 +19,11 @@ from runbooks.detection import Target
 from runbooks.guard_memory import Memory, Recovered, Remember
 from runbooks.standing import counted, is_of, merged
 
-UNDER_LOCK = frozenset({"checking", "acting", "verifying", "undoing", "restoring", "waiting_domain", "holding"})
-"""States of a case in which a domain may be held for it. In all others it has given back what it had."""
+UNDER_LOCK = frozenset(
+    {"checking", "acting", "verifying", "undoing", "restoring", "waiting_domain", "holding", "closing", "closed"}
+)
+"""States of a case in which a domain may be held for it. In all others it has given back what it had, unless it says that it
+is at work. One that closes with a lock in its hand leaves it to the Guard, which must find it closed and tell people."""
 
 
 class ReapRequest(Model):
@@ -101,12 +104,15 @@ class ReaperActivities:
         return Holder(state="closed", why=found.status.name.lower() if found.status else "closed")
 
     async def _idle(self, handle: WorkflowHandle[Any, Any]) -> bool:
-        """True when the case says that it is in none of the states in which it may hold a lock. Not heard: False."""
+        """True when the case says that it is in none of the states in which it may hold a lock, nor at work. Not heard, or not
+        said, as by an older build: False."""
         try:
             said = await handle.query("status", rpc_timeout=timedelta(seconds=5))
         except (RPCError, WorkflowQueryFailedError):
             return False
-        return isinstance(said, dict) and isinstance(said.get("state"), str) and said["state"] not in UNDER_LOCK
+        if not isinstance(said, dict) or not isinstance(said.get("state"), str):
+            return False
+        return said["state"] not in UNDER_LOCK and said.get("at_work") is False
 
     @activity.defn(name="reap")
     async def reap(self, req: ReapRequest) -> Reaped:

@@ -61,6 +61,7 @@ class CaseFile:
         self._pending: Pending | None = None
         self._ended: Pending | None = None
         self.left_out = False  # something stands that nobody watches: people own it
+        self.at_work = False  # under a lock, whatever the state says
         self._had_receipts = 0
         self._attesting = asyncio.Lock()
         self.taken_back = False

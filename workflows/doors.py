@@ -160,6 +160,7 @@ class Doors:
         return {
             "case": record.case,
             "state": case.state,
+            "at_work": case.at_work,
             "target": record.target.id if record.target else "",
             "class": found.failure_class if found else "",
             "outcome": record.outcome or "",

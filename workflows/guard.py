@@ -209,6 +209,8 @@ class Guard:
                 # What it did that this Guard did not hear of is in the journal, and was not counted here.
                 self._state.last_change_at = workflow.now()
                 self._changed = True
+            elif doubtful:
+                self._doubted = None  # it has something under way, or was not heard: it must say so twice running
             if found.state != "closed":
                 continue  # unknown is not closed
             mine = self._state.lock is not None and self._state.lock.workflow_id == owner

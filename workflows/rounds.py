@@ -51,10 +51,10 @@ class Rounds(Doors):
             raw = NOTHING
             await workflow.wait_condition(workflow.all_handlers_finished)
             while result.outcome == "handed_over" and case.inbox:
-                fired = {d.key: d for d in case.inbox if d.status == "firing"} if self._tells_all else {}
+                fired = [d for d in case.inbox if d.status == "firing"] if self._tells_all else []
                 case.merge()  # said while it was handed over, a resolution as well: the domain's case must hear it
                 # And what fired meanwhile and is resolved already: no record would have it, for ours is written.
-                await self._hand_to_domain(case, [d for d in fired.values() if case.detections.get(d.key) != d])
+                await self._hand_to_domain(case, [d for d in fired if case.detections.get(d.key) != d])
                 await workflow.wait_condition(workflow.all_handlers_finished)
             # No await between this look and the return: an alert that comes later starts the next run instead.
             firing = any(d.status == "firing" for d in case.inbox)

@@ -287,6 +287,14 @@ class Standing:
         stands = self.record.standing
         if stands is None:
             return True
+        # No state of a case says this: a Guard that doubts whether its lock is in use must hear it all the same.
+        self.case.at_work = True
+        try:
+            return await self._taken_back(stands)
+        finally:
+            self.case.at_work = False
+
+    async def _taken_back(self, stands: Receipt) -> bool:
         for _ in range(UNDOES_AT_MOST):
             result = await self.moves.check(self.step, "undo", len(self.record.receipts), stands)
             if result is not None and result.complete:  # somebody was faster, or nothing of it can be taken back

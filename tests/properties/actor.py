@@ -31,9 +31,9 @@ class Actor:
         self._rests = rests
 
     @workflow.query
-    def status(self) -> dict[str, str]:
+    def status(self) -> dict[str, Any]:
         """As a case tells it to a Guard that doubts whether its lock is still in use."""
-        return {"state": "mitigated" if self._rests else "acting"}
+        return {"state": "mitigated" if self._rests else "acting", "at_work": False}
 
     @workflow.signal
     def end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from runbooks.guard import Answer, Release
 from runbooks.plan import GateVerdict, Verdict
 from runbooks.record import CaseRecord, Judged, sealed
 from tests import lab as labs
+from tests.scenarios.held import HeldJournal
 from tests.scenarios.hostile import ended, hang, measured, send, signed
 from tests.scenarios.test_guard_workflow import guard, question, start_guard, view
 
@@ -98,6 +100,36 @@ async def test_a_lock_that_its_open_case_does_not_know_of_is_given_up(lab: labs.
 
         await labs.until(free, "the domain is free")
         assert await looked(lab) >= looks + 2, "once is not enough: its word may have been on its way"
+
+
+async def test_a_case_that_takes_back_what_it_did_keeps_its_lock_however_long_that_takes(lab: labs.Lab) -> None:
+    """Its state says that something stands; its undo is written, and the journal does not take the receipt."""
+    engine = lab.engines["a1"]
+    journal = HeldJournal(lab.journal_url)
+    try:
+        async with labs.running_worker(replace(lab.parts(), journal=journal)), ended(lab) as cases:
+            await start_guard(lab, look_every_s=1)
+            await measured(lab)
+            await hang(lab, engine)
+            handle = await lab.start(lab.hang(engine))
+            cases.append(handle)
+            await lab.in_state(handle, "mitigated")
+            journal.arm("receive", handle.id, each=True)
+            assert (await send(handle, signed(handle, "abort"))).accepted
+            await journal.reached.wait()
+            looks = await looked(lab)
+
+            async def long_over() -> bool:
+                return await looked(lab) >= looks + 25
+
+            await labs.until(long_over, "its permit has ended long ago, and it was looked at again and again", 60)
+            assert (await lab.status(handle))["at_work"] is True
+            assert (await view(lab))["holder"] == handle.id
+            journal.go.set()
+            assert (await handle.result())["outcome"] == "aborted"
+            assert (await view(lab))["holder"] is None
+    finally:
+        journal.dispose()
 
 
 async def looked(lab: labs.Lab) -> int:
