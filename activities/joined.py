@@ -1,6 +1,6 @@
 """One reading for all who want the same while it is under way: sixty looks at one pool ask each engine once, not sixty times.
 
-Nothing is kept: who comes after it has ended reads anew. So what is told is never older than the reading takes.
+Nothing is kept: who comes after it has ended reads anew. What is told bears the time at which it was read.
 """
 
 from __future__ import annotations

@@ -289,10 +289,10 @@ class Standing:
             return True
         # No state of a case says this: a Guard that doubts whether its lock is in use must hear it all the same.
         self.case.at_work = True
-        try:
-            return await self._taken_back(stands)
-        finally:
-            self.case.at_work = False
+        whole = await self._taken_back(stands)
+        # Not where it was cancelled or failed: the lock is in its hand then until the case has closed.
+        self.case.at_work = False
+        return whole
 
     async def _taken_back(self, stands: Receipt) -> bool:
         for _ in range(UNDOES_AT_MOST):

@@ -56,6 +56,18 @@ def question(attempt: int, **more: Any) -> AcquireRequest:
     return AcquireRequest.model_validate({**base, **more})
 
 
+async def held_by_another(lab: labs.Lab) -> AcquireRequest:
+    """The question by which nobody's case got the domain."""
+    held = question(1)
+
+    async def holds() -> bool:
+        answer: Answer = await guard(lab).execute_update("acquire", held, result_type=Answer)
+        return answer.kind == "permit"
+
+    await labs.until(holds, "another case holds the domain")
+    return held
+
+
 async def test_a_case_of_a_held_domain_is_queued_and_gets_its_turn_by_news_not_by_asking_again(lab: labs.Lab) -> None:
     """It would ask again after 30 s; news of the release reaches it at once. Until then nothing is touched."""
     engine = lab.engines["a0"]
@@ -64,13 +76,7 @@ async def test_a_case_of_a_held_domain_is_queued_and_gets_its_turn_by_news_not_b
     async with labs.running_worker(lab.parts(rules)), ended(lab) as cases:
         await start_guard(lab, look_every_s=60)
         await measured(lab)
-        held = question(1)
-
-        async def holds() -> bool:
-            answer: Answer = await guard(lab).execute_update("acquire", held, result_type=Answer)
-            return answer.kind == "permit"
-
-        await labs.until(holds, "another case holds the domain")
+        held = await held_by_another(lab)
         await hang(lab, engine)
         handle = await lab.start(lab.hang(engine))
         cases.append(handle)

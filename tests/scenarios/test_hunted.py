@@ -15,7 +15,7 @@ from runbooks.record import CaseRecord, Judged, sealed
 from tests import lab as labs
 from tests.scenarios.held import HeldJournal
 from tests.scenarios.hostile import ended, hang, measured, send, signed
-from tests.scenarios.test_guard_workflow import guard, question, start_guard, view
+from tests.scenarios.test_guard_workflow import guard, held_by_another, question, start_guard, view
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -32,13 +32,7 @@ async def test_a_person_who_takes_a_queued_case_does_not_keep_the_domain_from_ev
     async with labs.running_worker(lab.parts(patient())), ended(lab) as cases:
         await start_guard(lab, look_every_s=60)
         await measured(lab)
-        held = question(1)
-
-        async def holds() -> bool:
-            answer: Answer = await guard(lab).execute_update("acquire", held, result_type=Answer)
-            return answer.kind == "permit"
-
-        await labs.until(holds, "another case holds the domain")
+        held = await held_by_another(lab)
         await hang(lab, engine)
         handle = await lab.start(lab.hang(engine))
         cases.append(handle)
@@ -63,13 +57,7 @@ async def test_a_lock_that_its_open_case_does_not_know_of_is_given_up(lab: labs.
     async with labs.running_worker(lab.parts(patient())), ended(lab) as cases:
         await start_guard(lab, look_every_s=1)
         await measured(lab)
-        other = question(1)
-
-        async def holds() -> bool:
-            answer: Answer = await guard(lab).execute_update("acquire", other, result_type=Answer)
-            return answer.kind == "permit"
-
-        await labs.until(holds, "another case holds the domain")
+        other = await held_by_another(lab)
         await hang(lab, engine)
         handle = await lab.start(lab.hang(engine))
         cases.append(handle)
