@@ -36,6 +36,9 @@ class ReapRequest(Model):
         default=False, description="Ask it as well whether it does anything under a lock at this moment."
     )
     counted: tuple[str, ...] = Field(default=(), description="Ids under which the Guard counts what stands of it.")
+    case: str = Field(
+        default="", description="That held the domain: what it gave to people as it closed is told as left too."
+    )
 
 
 class Holder(Model):
@@ -145,7 +148,10 @@ class ReaperActivities:
         return Reaped(
             receipts=tuple(r.id for r in left),
             told=told.reference,
-            left=counted_all([r for r in left if req.domain in (r.domain, *r.domains)]),
+            # A case that was cancelled gives what stands to people itself, and has told the Guard nothing of it.
+            left=counted_all(
+                [r for r in there if req.domain in (r.domain, *r.domains) and (r in left or r.case == req.case)]
+            ),
             ended=ended,
         )
 

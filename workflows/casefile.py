@@ -77,6 +77,8 @@ class CaseFile:
         self.planned: frozenset[str] = frozenset()
         self.renewed = False
         """Whether its run began with what this release brought (see `Rounds.rounds`)."""
+        self.cancels = False
+        """Whether a cancel in Temporal is heard wherever it lands: a run that began before there was this goes on in places."""
         self.tries_on = False
         """Whether a restore that failed is tried on, for ever: a run that began before there was this ends after three."""
         self.planned_at = now
@@ -314,10 +316,20 @@ class CaseFile:
             case "abort":
                 self.aborted_by = who
 
+    # --- cancelled in Temporal -------------------------------------------------------------------------------------
+
+    def mind_cancel(self) -> None:
+        """Raises once the case was cancelled. A cancel comes once, at whatever is waited for: there it may look like something
+        that was lost, and an act that it waits out ends well and says nothing of it (temporalio 1.35)."""
+        spine = asyncio.current_task()
+        if self.cancels and spine is not None and spine.cancelling():
+            raise asyncio.CancelledError
+
     # --- waiting ---------------------------------------------------------------------------------------------------
 
     async def wait(self, seconds: float, why: str, until: Callable[[], bool] = lambda: False) -> bool:
         """Waits for something to happen: an alert, a person, news of the Guard, `until`. False when the time is up."""
+        self.mind_cancel()
         had = len(self.record.decisions)
 
         def stirred() -> bool:
@@ -335,6 +347,7 @@ class CaseFile:
     async def safe_point(self, taken: Callable[[], Awaitable[None]] | None = None) -> Stop | None:
         """Between two acts: hear people, merge alerts; while a person has the case, wait for him, after `taken`."""
         while True:
+            self.mind_cancel()
             if self.bell > self.heard:
                 await self.attest()
             self.taken_back = False

@@ -230,6 +230,7 @@ class Guard:
                     workflow_id=owner,
                     run_id=run,
                     counted=self._state.counted_of(owner),
+                    case=lock.case if mine and lock is not None else "",
                 ),
                 **LOOK,
                 summary=f"Tell people what {owner} left standing",

@@ -56,6 +56,7 @@ class Increments:
     ) -> CheckResult | None:
         """All gates, once. None when the facts or the Guard could not be had at all: nothing may happen then."""
         case = self.case
+        case.mind_cancel()
         assert case.record.target is not None
         assert case.diagnosis is not None
         self._attempt += 1
@@ -89,6 +90,7 @@ class Increments:
                 )
             )
         except ActivityError as error:
+            case.mind_cancel()
             case.note("check failed", reason(error))
             return None
         case.judged(step.id, purpose, result)
@@ -97,7 +99,10 @@ class Increments:
     async def apply(
         self, step: PlannedStep, change: Change, permit: Permit, ends: dict[str, str] | None = None
     ) -> Acted:
-        """Acts under the permit. Whatever is not plainly applied or plainly refused is read back."""
+        """Acts under the permit. Whatever is not plainly applied or plainly refused is read back.
+
+        A cancel of the case that lands here is heard once its receipt is in the record.
+        """
         case = self.case
         assert case.record.target is not None
         lever = levers.acting(step.step)
@@ -139,6 +144,7 @@ class Increments:
         assert step.verify is not None
         since = workflow.now()
         end = since + timedelta(seconds=step.verify.deadline_s + 2 * step.verify.every_s)
+        case.mind_cancel()
         samples: tuple[Sample, ...] = ()
         while True:
             request = VerifyRequest(
@@ -147,6 +153,7 @@ class Increments:
             try:
                 tick = await levers.verify(request, lever)
             except ActivityError as error:
+                case.mind_cancel()
                 tick = Effect(outcome="pending", why=f"a tick was lost: {error.cause or error}")
             samples += tick.samples
             if tick.outcome != "pending":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, CancelledError, is_cancelled_exception
 
 from activities.casebook import CasebookActivities
 from runbooks.detection import Detection, Target, batches, member, workflow_id
@@ -36,7 +37,7 @@ class Rounds(Doors):
         super().__init__()
         self._round = 1
         self._cut_short = False
-        self._renewed = self._by_chance = self._tells_all = False
+        self._renewed = self._by_chance = self._tells_all = self._cancels = False
 
     async def rounds(self, raw: RawValue) -> CaseResult:
         """Until nothing fires that came after the last round."""
@@ -45,17 +46,19 @@ class Rounds(Doors):
         self._renewed = workflow.patched("looks-and-rests")
         self._by_chance = workflow.patched("case-ids-by-chance")
         self._tells_all = workflow.patched("hands-over-what-was-overtaken")
+        self._cancels = workflow.patched("cancel-is-heard-where-it-lands")
         while True:
             case = self._open()
             result = await self._one_round(case, raw)
             raw = NOTHING
-            await workflow.wait_condition(workflow.all_handlers_finished)
+            await self._though_cancelled(self._handlers_done)
             while result.outcome == "handed_over" and case.inbox:
                 fired = [d for d in case.inbox if d.status == "firing"] if self._tells_all else []
                 case.merge()  # said while it was handed over, a resolution as well: the domain's case must hear it
                 # And what fired meanwhile and is resolved already: no record would have it, for ours is written.
-                await self._hand_to_domain(case, [d for d in fired if case.detections.get(d.key) != d])
-                await workflow.wait_condition(workflow.all_handlers_finished)
+                overtaken = [d for d in fired if case.detections.get(d.key) != d]
+                await self._though_cancelled(partial(self._hand_to_domain, case, overtaken))
+                await self._though_cancelled(self._handlers_done)
             # No await between this look and the return: an alert that comes later starts the next run instead.
             firing = any(d.status == "firing" for d in case.inbox)
             if not firing and workflow.all_handlers_finished():
@@ -63,12 +66,26 @@ class Rounds(Doors):
             self._early = list(case.inbox)
             self._round += 1
 
+    async def _though_cancelled(self, rest: Callable[[], Awaitable[object]]) -> None:
+        """What is left when the record is written: done also when the case is cancelled in Temporal meanwhile, or an alert
+        that was taken in would be in nobody's record. A cancel comes once."""
+        try:
+            await rest()
+        except (asyncio.CancelledError, ActivityError) as error:
+            if not (self._cancels and is_cancelled_exception(error)):
+                raise
+            await rest()
+
+    async def _handlers_done(self) -> None:
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
     def _open(self) -> CaseFile:
         info = workflow.info()
         # A run id begins with its time: two cases of one target within a minute had one id, and one record for both.
         run = info.first_execution_run_id[-8:] if self._by_chance else info.first_execution_run_id[:8]
         case = CaseFile(f"{info.workflow_id}#{run}.{self._round}", workflow.now())
         case.renewed, case.tries_on = self._renewed, self._by_chance  # which came in one release
+        case.cancels = self._cancels
         if self._case is not None:
             case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard
             case.nonces = self._case.nonces
@@ -89,7 +106,7 @@ class Rounds(Doors):
             case.note("input refused", refused)
         try:
             return await self._remediate(case)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, CancelledError):
             return await self._cancelled(case)
         except ActivityError as error:
             if is_cancelled_exception(error):
@@ -108,10 +125,13 @@ class Rounds(Doors):
         """
         stands = [s.standing for s in case.record.steps if s.standing is not None]
         why = "cancelled in Temporal" + (f"; {len(stands)} change(s) stand" if stands else "; nothing of it stands")
+        # Its people have been told of it, and own it: nobody knows whether it stands.
+        doubtful = [s.lever for s in case.record.steps if s.end == "uncertain"] if self._cancels else []
+        why += "".join(f"; {lever} may or may not have been applied" for lever in doubtful)
         case.record.owner = await case.page_people(
             "cancelled", "A case was cancelled in Temporal", f"{why}\n\n{_story(case)}"
         )
-        return await self._close(case, "adopted" if stands else "aborted", why)
+        return await self._close(case, "adopted" if stands or doubtful else "aborted", why)
 
     async def _remediate(self, case: CaseFile) -> CaseResult:
         if await self._misdirected(case):

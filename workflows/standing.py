@@ -124,6 +124,7 @@ class Standing:
         try:
             self._rejoin = await levers.rejoin(request)
         except ActivityError as error:
+            self.case.mind_cancel()
             self.case.note("not checked under load", f"{node}: {error.cause or error}")
             return False
         self.case.note("under load" if self._rejoin.ok else "failed under load", f"{node}: {self._rejoin.why}")
@@ -181,6 +182,7 @@ class Standing:
         try:
             return await levers.watch(request)
         except ActivityError as error:
+            self.case.mind_cancel()
             return WatchResult(gone=None, detail=f"could not be measured: {error.cause or error}")
 
     async def _restore(self) -> bool:

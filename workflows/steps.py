@@ -507,6 +507,7 @@ class StepRun:
 
     async def _uncertain(self, why: str, change: Change) -> StepEnd:
         """Nobody knows whether it was applied. The domain is given back only once people have been told."""
+        self.record.end = "uncertain"  # said also by a case that is cancelled while it tells them
         self.case.record.owner = await self.case.page_people(
             f"{self.step.id}/uncertain", f"Nobody knows whether {self.step.step.lever} was applied", why
         )
