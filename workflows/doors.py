@@ -95,7 +95,10 @@ class Doors:
         case = self._case
         assert case is not None
         case.nonces.add(claim.nonce)
-        request = ClaimRequest(claim=claim, rights=case.rights(), pending=case.asked, now=workflow.now())
+        # One time for all of it: after a local activity a replay may have another (docs/temporal-pitfalls.md), and in the
+        # moment of the request's end would judge otherwise.
+        came = workflow.now()
+        request = ClaimRequest(claim=claim, rights=case.rights(), pending=case.asked, now=came)
         try:
             judged = await locally(
                 workflow.execute_local_activity_method(
@@ -109,7 +112,7 @@ class Doors:
             await case.attest()
         if judged.accepted and claim.action == "decide":
             # While it was judged the case may have planned again, or begun to act, or heard the same person twice.
-            wrong = mismatch(claim.model_dump(), case.asked, workflow.now())
+            wrong = mismatch(claim.model_dump(), case.asked, came)
             voices = case.asked.already if case.asked else ()
             wrong = wrong or barred(claim.who, claim.decision, case.rights(), voices)
             judged = judged.model_copy(update={"accepted": not wrong, "why": wrong})
