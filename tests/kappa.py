@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from runbooks.library import load_policy
 from worker.agreement import Kappa, confusion, kappa
 from worker.replay_one import Options
-from worker.replay_pool import replay_all
+from worker.replay_pool import replay_all, usual_jobs
 from worker.replay_result import Row
 from worker.synthetic import generate
 
@@ -76,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.kappa", description=__doc__.splitlines()[0])
     parser.add_argument("seeds", nargs="+", type=int)
     parser.add_argument("--count", type=int, default=156, help="Incidents of each seed; 156 are the paper's.")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=usual_jobs())
     parser.add_argument("--json", type=Path, default=Path(tempfile.gettempdir()) / "kappa.json", help="Rows, per seed.")
     args = parser.parse_args()
     by_seed: dict[int, list[Row]] = {}

@@ -34,6 +34,11 @@ LONGEST_S, SLOW_S, TRIES = 120.0, 1.0, 3
 activity may take before the machine counts as too busy; and how often an incident is played for either reason."""
 
 
+def usual_jobs() -> int:
+    """One process for each core and one more: for a third of its time each waits for its server's next jump."""
+    return (os.cpu_count() or 1) + 1
+
+
 @dataclass
 class _Hand:
     """One process. `at`: index of the incident that it plays."""

@@ -83,6 +83,9 @@ class _Light(SimplePlugin):
         """See SimplePlugin."""
         config = super().configure_worker(config)
         config["build_id"] = "replay"  # else it reads all modules that are loaded, and makes a hash of them
+        config["debug_mode"] = (
+            True  # activations on this thread: a thread for each would watch for a deadlock, and costs more
+        )
         # Each poll is a call to begin, to answer and to cancel. One process asks for no more at once than it can do.
         config["workflow_task_poller_behavior"] = PollerBehaviorSimpleMaximum(POLLS)
         config["activity_task_poller_behavior"] = PollerBehaviorSimpleMaximum(POLLS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from functools import lru_cache
 
 from runbooks.change import Change
 from runbooks.decisions import takes_unverified
@@ -30,13 +31,18 @@ RENDERED = 200
 """Timeline lines that are rendered at all: the page is made anew with each of them."""
 LAST_WAITING = 4
 """Fewer while a person must decide: the question must not be pushed off the screen."""
-_LIVE = frozenset("\\`*_{}[]#|&<>!~$")
+_MARKED = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]#|&<>!~$"})
 
 
 def esc(text: object, most: int = 300) -> str:
     """Untrusted text as plain text: no markup, no link, no image, no line break; `most` characters of it."""
-    short = "".join(c if c.isprintable() else " " for c in str(text)[:most])
-    return "".join(f"\\{c}" if c in _LIVE else c for c in short).replace("://", "\\://")
+    return _escaped(str(text)[:most])
+
+
+@lru_cache(maxsize=2048)  # the page is made anew with each line of the timeline, from the same lines as before
+def _escaped(text: str) -> str:
+    printable = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    return printable.translate(_MARKED).replace("://", "\\://")
 
 
 def page(record: CaseRecord, state: str, waiting: str = "") -> str:

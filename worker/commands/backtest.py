@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +37,7 @@ def backtest(
         Path | None,
         typer.Option(help="Your fleet file, for limits that are shares of a pool. None: INTERLOCK_FLEET_FILE."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes that replay. 0: one for each core.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes that replay. 0: one for each core, and one more.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
 ) -> None:
     """What another policy would have decided, why, and what it would have cost or saved. Exit 2: input that cannot be read."""
@@ -112,11 +111,10 @@ def _of_files(files: list[Path], a: Policy, b: Policy, catalogue: Path, jobs: in
     from runbooks.library import load_library
     from worker.backtest_replay import of_files
     from worker.replay_files import incidents_in
+    from worker.replay_pool import usual_jobs
 
     load_library(catalogue)  # a mistake in it is one sentence here, and a traceback in each process
     incidents = incidents_in(files)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("replaying, each under A and B", total=2 * len(incidents))
-        return of_files(
-            incidents, a, b, catalogue, jobs or os.cpu_count() or 1, lambda _: progress.update(bar, advance=1)
-        )
+        return of_files(incidents, a, b, catalogue, jobs or usual_jobs(), lambda _: progress.update(bar, advance=1))

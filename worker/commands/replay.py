@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +20,7 @@ def replay(
         typer.Option(help="naive: the same levers without gates, Guard or proof. observe: decide and touch nothing."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Added to each incident's own: other noise.")] = 0,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes. 0: one for each core.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes. 0: one for each core, and one more.")] = 0,
     policy: Annotated[Path | None, typer.Option(help="Policy file. None: the shipped, careful one.")] = None,
     runbooks: Annotated[Path | None, typer.Option(help="Catalogue folder. None: the shipped one.")] = None,
 ) -> None:
@@ -36,7 +35,7 @@ def replay(
     from worker.replay_files import incidents_in
     from worker.replay_one import Options
     from worker.replay_page import page
-    from worker.replay_pool import replay_all
+    from worker.replay_pool import replay_all, usual_jobs
     from worker.replay_table import said, table
 
     if html is not None and not html.parent.is_dir():
@@ -46,7 +45,7 @@ def replay(
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("replaying", total=len(incidents))
-        rows = replay_all(incidents, options, jobs or os.cpu_count() or 1, lambda row: progress.update(bar, advance=1))
+        rows = replay_all(incidents, options, jobs or usual_jobs(), lambda row: progress.update(bar, advance=1))
         took = progress.tasks[0].finished_time or progress.tasks[0].elapsed or 0.0
     how = f"{len(rows)} incident{'s' * (len(rows) != 1)}, policy {options.policy.ref}" + (
         f", baseline {baseline}" if baseline else ""
