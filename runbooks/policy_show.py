@@ -253,7 +253,7 @@ def _criterion(one: Criterion) -> str:
 
 
 def _worse(step: PlannedStep) -> str:
-    """As `workflows/steps.py` undoes."""
+    """As `workflows/acting.py` undoes."""
     if kind(step.step) is Kind.IRREVERSIBLE:
         return "cannot be taken back: people are told and own it"
     if takes_back_whole(step.step):

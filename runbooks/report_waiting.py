@@ -1,6 +1,6 @@
 """How a closed case waited for people: each request for approval with its answer, and the time in their hands. Pure.
 
-Read from the rows of the timeline, whose words are those of workflows/casefile.py and workflows/steps.py;
+Read from the rows of the timeline, whose words are those of workflows/casefile.py and workflows/asking.py;
 tests/worker/test_report_real_case.py holds the two together.
 """
 

@@ -23,9 +23,9 @@ from worker.histories_beside import ENDING, Beside, read_beside
 from worker.histories_compare import NOT_HELD, Checked
 from worker.histories_judge import judge_again
 from worker.histories_scrub import clean
-from workflows import casefile, increments, levers
+from workflows import casefile, increments, levers, steps
 from workflows.casefile import CaseFile
-from workflows.steps import StepRun
+from workflows.one_step import OneStep
 
 KEPT = files_of([FOLDER])
 HOW = "if that is as it should be: interlock histories check tests/histories --accept"
@@ -120,10 +120,10 @@ async def test_a_step_that_is_dropped_is_noticed(monkeypatch: Patch) -> None:
 async def test_a_wait_for_people_that_is_always_over_is_noticed(monkeypatch: Patch) -> None:
     """The approval is asked for, and its answer not waited for."""
 
-    async def at_once(self: StepRun, result: Any) -> None:
-        self.case.approvals = {}
+    async def at_once(one: OneStep, *_: Any) -> None:
+        one.case.approvals = {}
 
-    monkeypatch.setattr(StepRun, "_ask", at_once)
+    monkeypatch.setattr(steps, "ask", at_once)
 
     found = await lines("approval-expired")
     assert any("the replay breaks off" in line for line in found), found

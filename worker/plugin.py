@@ -16,16 +16,21 @@ from workflows.remediation import Remediation
 
 WORKFLOWS = (Remediation, Guard)
 PARTS = (
+    "acting",
+    "answers",
+    "asking",
     "casefile",
     "details",
     "diagnosis",
     "doors",
     "guard_page",
     "guard_turns",
+    "holding",
     "increments",
     "levers",
     "locally",
     "loose",
+    "one_step",
     "retries",
     "rounds",
     "standing",

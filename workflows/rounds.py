@@ -22,9 +22,10 @@ from workflows.diagnosis import diagnose
 from workflows.doors import Doors
 from workflows.increments import Increments
 from workflows.loose import NOTHING
+from workflows.one_step import HISTORY_AT_MOST
 from workflows.retries import QUICK
 from workflows.standing import Standing
-from workflows.steps import HISTORY_AT_MOST, StepRun
+from workflows.steps import StepRun
 
 NOTHING_STANDS = ("refused", "undone", "rejected", "expired", "already")
 """Ends of a step that changed nothing for good, after which the runbook goes on."""

@@ -19,7 +19,7 @@ from runbooks.standing import merged
 from workflows import details, levers
 from workflows.casefile import CaseFile
 from workflows.increments import Increments
-from workflows.steps import HISTORY_AT_MOST
+from workflows.one_step import HISTORY_AT_MOST
 
 StandEnd = Literal["restored", "fixed", "aborted", "replan", "absent", "kept"]
 TELL_AFTER = 3

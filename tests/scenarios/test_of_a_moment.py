@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runbooks.plan import CheckResult, GateVerdict, Verdict
-from workflows.steps import enough, momentary, unseen
+from workflows.answers import enough, momentary, unseen
 
 OLD = GateVerdict(gate="G1", outcome="deny", reason="the newest evidence is 58 s old")
 GONE = GateVerdict(gate="G16", outcome="hold", reason="queue is 3 (<= 4)")
