@@ -124,7 +124,8 @@ class ReaperActivities:
             left = await self._journal.unsettled(req.workflow_id)
             # What the case itself gave to people stands as well.
             owned = [r for d in self._domains for r in await self._journal.standing(d)]
-            there = {r.id: r for r in [*left, *owned] if r.case_workflow_id == req.workflow_id}.values()
+            # In the order of the journal: increments of a step are merged in it.
+            there = {r.id: r for r in [*owned, *left] if r.case_workflow_id == req.workflow_id}.values()
             ended = await self._ended(req.counted, {f"{r.case}/{r.step_id}" for r in there})
             if not req.run_id and ended and set(ended) == set(req.counted):
                 # It put everything back and closed while no Guard was there to hear it: nobody need be woken.

@@ -35,6 +35,7 @@ PARTS = (
     "rounds",
     "standing",
     "steps",
+    "uncancelled",
 )
 """Parts of the workflows. Under RAISE_ON_UNINTENTIONAL_PASSTHROUGH every module beside the workflow's own must be named.
 `tests/test_packaging.py` holds what the sandbox then no longer does for them: no clock, no random, no I/O (docs/adr/0003)."""

@@ -154,7 +154,7 @@ class Acting:
                 )  # somebody has put it back already, or nothing of it can be
             if result is not None and result.verdict.outcome == "deny" and not momentary(result):
                 break
-            await workflow.sleep(1, summary="Undo is tried again")
+            await self.case.pause(1, "Undo is tried again")
         return await self._keep(
             f"{lever} did not help ({why}) and could not be undone", bad or f"{lever} could not be undone"
         )

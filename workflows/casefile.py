@@ -44,6 +44,10 @@ def readable(error: ValidationError) -> str:
     return f"{field}: {first['msg']}"
 
 
+class Cancelled(Exception):
+    """The case was cancelled in Temporal, and has come to a point where that can be heard."""
+
+
 class CaseFile:
     """State shared by the parts of a Remediation."""
 
@@ -77,8 +81,7 @@ class CaseFile:
         self.planned: frozenset[str] = frozenset()
         self.renewed = False
         """Whether its run began with what this release brought (see `Rounds.rounds`)."""
-        self.cancels = False
-        """Whether a cancel in Temporal is heard wherever it lands: a run that began before there was this goes on in places."""
+        self.cancelled = False  # in Temporal: heard at the next safe point
         self.tries_on = False
         """Whether a restore that failed is tried on, for ever: a run that began before there was this ends after three."""
         self.planned_at = now
@@ -272,7 +275,9 @@ class CaseFile:
     @property
     def called(self) -> bool:
         """Somebody has said something that the next safe point must hear before anything acts."""
-        return self.bell > self.heard or bool(self.taken_by) or bool(self.aborted_by) or self.taken_back
+        return (
+            self.bell > self.heard or bool(self.taken_by) or bool(self.aborted_by) or self.taken_back or self.cancelled
+        )
 
     async def attest(self) -> None:
         """Reads what people sent by signal, from the history, and takes it in. One reader at a time: else it is heard twice."""
@@ -319,11 +324,19 @@ class CaseFile:
     # --- cancelled in Temporal -------------------------------------------------------------------------------------
 
     def mind_cancel(self) -> None:
-        """Raises once the case was cancelled. A cancel comes once, at whatever is waited for: there it may look like something
-        that was lost, and an act that it waits out ends well and says nothing of it (temporalio 1.35)."""
-        spine = asyncio.current_task()
-        if self.cancels and spine is not None and spine.cancelling():
-            raise asyncio.CancelledError
+        """Raises Cancelled when the case was: here nothing is under way that its record would not have."""
+        if self.cancelled:
+            raise Cancelled
+
+    async def pause(self, seconds: float, summary: str) -> None:
+        """Between two tries or two ticks; a cancel ends it."""
+        try:
+            await workflow.wait_condition(
+                lambda: self.cancelled, timeout=timedelta(seconds=seconds), timeout_summary=summary[:200]
+            )
+        except TimeoutError:
+            return
+        self.mind_cancel()
 
     # --- waiting ---------------------------------------------------------------------------------------------------
 
@@ -333,7 +346,9 @@ class CaseFile:
         had = len(self.record.decisions)
 
         def stirred() -> bool:
-            spoken = self.bell > self.heard or len(self.record.decisions) > had or bool(self.aborted_by)
+            spoken = (
+                self.bell > self.heard or len(self.record.decisions) > had or bool(self.aborted_by) or self.cancelled
+            )
             return spoken or bool(self.inbox) or bool(self.news) or until()
 
         try:

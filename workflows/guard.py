@@ -28,6 +28,7 @@ from workflows.guard_turns import Settled, Turns, Word
 from workflows.locally import locally, reason
 from workflows.loose import NOTHING, opened
 from workflows.retries import KEEP, LOOK, PURE, QUICK
+from workflows.uncancelled import uncancelled
 
 LEAST = timedelta(milliseconds=1)
 CONTINUE_AFTER = 500
@@ -78,6 +79,20 @@ class Guard:
         # A timer each time, also when it is due already: where a query cuts a task short while a local activity runs, what came
         # of it is heard later than in a replay (temporalio 1.35), and only how long a timer is may hang on the time.
         least = LEAST if workflow.patched("guard-waits-by-a-timer") else timedelta(0)
+        if workflow.patched("guard-is-not-cancelled"):
+            # A halt that the journal has not taken yet would be forgotten with it. Whoever means it terminates it.
+            await uncancelled(
+                self._keep_domain(start, least), lambda: workflow.logger.warning("a Guard is not cancelled")
+            )
+        else:
+            await self._keep_domain(start, least)
+        # No await between this and its state: what a handler granted meanwhile would be forgotten.
+        workflow.continue_as_new(
+            GuardStart(domain=start.domain, state=self._state, number=self._number, look_every_s=start.look_every_s)
+        )
+
+    async def _keep_domain(self, start: GuardStart, least: timedelta) -> None:
+        """Until it has handled enough for one run."""
         self._turning = asyncio.create_task(self._turns.run())
         if not self._ready:
             found = await workflow.execute_activity_method(
@@ -114,14 +129,7 @@ class Guard:
             # A doorbell is answered from this run's history: the next run has another.
             quiet = not self._outbox and self._bell == self._heard
             if self._handled >= CONTINUE_AFTER and quiet and workflow.all_handlers_finished():
-                workflow.continue_as_new(
-                    GuardStart(
-                        domain=start.domain,
-                        state=self._state,
-                        number=self._number,
-                        look_every_s=start.look_every_s,
-                    )
-                )
+                return
 
     def _busy(self) -> bool:
         ready = self._state.lock is None and self._state.dirty is None and bool(self._state.queue)

@@ -90,7 +90,6 @@ class Increments:
                 )
             )
         except ActivityError as error:
-            case.mind_cancel()
             case.note("check failed", reason(error))
             return None
         case.judged(step.id, purpose, result)
@@ -99,10 +98,7 @@ class Increments:
     async def apply(
         self, step: PlannedStep, change: Change, permit: Permit, ends: dict[str, str] | None = None
     ) -> Acted:
-        """Acts under the permit. Whatever is not plainly applied or plainly refused is read back.
-
-        A cancel of the case that lands here is heard once its receipt is in the record.
-        """
+        """Acts under the permit. Whatever is not plainly applied or plainly refused is read back."""
         case = self.case
         assert case.record.target is not None
         lever = levers.acting(step.step)
@@ -144,16 +140,15 @@ class Increments:
         assert step.verify is not None
         since = workflow.now()
         end = since + timedelta(seconds=step.verify.deadline_s + 2 * step.verify.every_s)
-        case.mind_cancel()
         samples: tuple[Sample, ...] = ()
         while True:
+            case.mind_cancel()
             request = VerifyRequest(
                 step=step, receipt=receipt, since=since, now=workflow.now(), baseline=baseline, samples=samples
             )
             try:
                 tick = await levers.verify(request, lever)
             except ActivityError as error:
-                case.mind_cancel()
                 tick = Effect(outcome="pending", why=f"a tick was lost: {error.cause or error}")
             samples += tick.samples
             if tick.outcome != "pending":
@@ -162,7 +157,7 @@ class Increments:
                 return Effect(
                     outcome="cannot_tell", why=f"no verdict by the deadline; {tick.why}", samples=samples[-3:]
                 )
-            await workflow.sleep(step.verify.every_s, summary=f"Soak: {tick.why}"[:200])
+            await case.pause(step.verify.every_s, f"Soak: {tick.why}")
             if case.bell > case.heard:
                 await case.attest()
             if case.taken_by:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, CancelledError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.casebook import CasebookActivities
 from runbooks.detection import Detection, Target, batches, member, workflow_id
@@ -17,7 +16,7 @@ from runbooks.levers import Page
 from runbooks.people import CloseRequest
 from runbooks.record import CaseRecord, CaseResult, Outcome, StepRecord, sealed
 from workflows import details
-from workflows.casefile import LEVER, CaseFile
+from workflows.casefile import LEVER, Cancelled, CaseFile
 from workflows.diagnosis import diagnose
 from workflows.doors import Doors
 from workflows.increments import Increments
@@ -26,6 +25,7 @@ from workflows.one_step import HISTORY_AT_MOST
 from workflows.retries import QUICK
 from workflows.standing import Standing
 from workflows.steps import StepRun
+from workflows.uncancelled import uncancelled
 
 NOTHING_STANDS = ("refused", "undone", "rejected", "expired", "already")
 """Ends of a step that changed nothing for good, after which the runbook goes on."""
@@ -39,6 +39,7 @@ class Rounds(Doors):
         self._round = 1
         self._cut_short = False
         self._renewed = self._by_chance = self._tells_all = self._cancels = False
+        self._cancelled_in_temporal = False
 
     async def rounds(self, raw: RawValue) -> CaseResult:
         """Until nothing fires that came after the last round."""
@@ -47,38 +48,35 @@ class Rounds(Doors):
         self._renewed = workflow.patched("looks-and-rests")
         self._by_chance = workflow.patched("case-ids-by-chance")
         self._tells_all = workflow.patched("hands-over-what-was-overtaken")
-        self._cancels = workflow.patched("cancel-is-heard-where-it-lands")
+        self._cancels = workflow.patched("cancel-is-heard-at-a-safe-point")
         while True:
-            case = self._open()
-            result = await self._one_round(case, raw)
-            raw = NOTHING
-            await self._though_cancelled(self._handlers_done)
-            while result.outcome == "handed_over" and case.inbox:
-                fired = [d for d in case.inbox if d.status == "firing"] if self._tells_all else []
-                case.merge()  # said while it was handed over, a resolution as well: the domain's case must hear it
-                # And what fired meanwhile and is resolved already: no record would have it, for ours is written.
-                overtaken = [d for d in fired if case.detections.get(d.key) != d]
-                await self._though_cancelled(partial(self._hand_to_domain, case, overtaken))
-                await self._though_cancelled(self._handlers_done)
+            one = self._whole_round(raw)
+            case, result = await (uncancelled(one, self._cancel) if self._cancels else one)
             # No await between this look and the return: an alert that comes later starts the next run instead.
             firing = any(d.status == "firing" for d in case.inbox)
             if not firing and workflow.all_handlers_finished():
                 return result
+            raw = NOTHING
             self._early = list(case.inbox)
             self._round += 1
 
-    async def _though_cancelled(self, rest: Callable[[], Awaitable[object]]) -> None:
-        """What is left when the record is written: done also when the case is cancelled in Temporal meanwhile, or an alert
-        that was taken in would be in nobody's record. A cancel comes once."""
-        try:
-            await rest()
-        except (asyncio.CancelledError, ActivityError) as error:
-            if not (self._cancels and is_cancelled_exception(error)):
-                raise
-            await rest()
+    def _cancel(self) -> None:
+        """Heard at the next safe point, as everything that people say."""
+        self._cancelled_in_temporal = True
+        if self._case is not None:
+            self._case.cancelled = True
 
-    async def _handlers_done(self) -> None:
+    async def _whole_round(self, raw: Any) -> tuple[CaseFile, CaseResult]:
+        case = self._open()
+        result = await self._one_round(case, raw)
         await workflow.wait_condition(workflow.all_handlers_finished)
+        while result.outcome == "handed_over" and case.inbox:
+            fired = [d for d in case.inbox if d.status == "firing"] if self._tells_all else []
+            case.merge()  # said while it was handed over, a resolution as well: the domain's case must hear it
+            # And what fired meanwhile and is resolved already: no record would have it, for ours is written.
+            await self._hand_to_domain(case, [d for d in fired if case.detections.get(d.key) != d])
+            await workflow.wait_condition(workflow.all_handlers_finished)
+        return case, result
 
     def _open(self) -> CaseFile:
         info = workflow.info()
@@ -86,7 +84,7 @@ class Rounds(Doors):
         run = info.first_execution_run_id[-8:] if self._by_chance else info.first_execution_run_id[:8]
         case = CaseFile(f"{info.workflow_id}#{run}.{self._round}", workflow.now())
         case.renewed, case.tries_on = self._renewed, self._by_chance  # which came in one release
-        case.cancels = self._cancels
+        case.cancelled = self._cancelled_in_temporal
         if self._case is not None:
             case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard
             case.nonces = self._case.nonces
@@ -107,7 +105,11 @@ class Rounds(Doors):
             case.note("input refused", refused)
         try:
             return await self._remediate(case)
-        except (asyncio.CancelledError, CancelledError):
+        except Cancelled:
+            return await self._cancelled(case)
+        except asyncio.CancelledError:
+            if self._cancels:
+                raise  # it is put out of memory
             return await self._cancelled(case)
         except ActivityError as error:
             if is_cancelled_exception(error):
@@ -126,9 +128,8 @@ class Rounds(Doors):
         """
         stands = [s.standing for s in case.record.steps if s.standing is not None]
         why = "cancelled in Temporal" + (f"; {len(stands)} change(s) stand" if stands else "; nothing of it stands")
-        # Its people have been told of it, and own it: nobody knows whether it stands.
-        doubtful = [s.lever for s in case.record.steps if s.end == "uncertain"] if self._cancels else []
-        why += "".join(f"; {lever} may or may not have been applied" for lever in doubtful)
+        doubtful = _unproven(case.record) if self._cancels else []
+        why += "".join(f"; {what}" for what in doubtful)
         case.record.owner = await case.page_people(
             "cancelled", "A case was cancelled in Temporal", f"{why}\n\n{_story(case)}"
         )
@@ -181,6 +182,7 @@ class Rounds(Doors):
         assert case.diagnosis is not None
         plan = case.diagnosis.plan
         for step in plan.steps:
+            case.mind_cancel()
             if isinstance(step.step, Page):
                 key = f"{plan.failure_class}/{step.id}"
                 case.record.owner = await case.page_people(key, step.step.summary, _story(case))
@@ -269,6 +271,7 @@ class Rounds(Doors):
         assert case.diagnosis is not None
         quiet_s = case.diagnosis.timing.linger_s
         while True:
+            case.mind_cancel()
             case.show("handed_over", f"People were told: {details.esc(why)}")
             left = quiet_s - (workflow.now() - case.last_word()).total_seconds()
             if left <= 0 or workflow.info().get_current_history_length() > HISTORY_AT_MOST:
@@ -375,6 +378,17 @@ def _settled(record: CaseRecord) -> dict[str, str]:
                 else "permanent"
             )
             out[receipt.id] = gone if step.standing is None else "adopted"
+    return out
+
+
+def _unproven(record: CaseRecord) -> list[str]:
+    """What a case that was cancelled leaves to people and nothing counts as standing."""
+    out = []
+    for step in record.steps:
+        if step.end == "uncertain":
+            out.append(f"{step.lever} may or may not have been applied")
+        elif step.back == "irreversible" and step.receipts and not step.end:
+            out.append(f"{step.lever} was done, cannot be taken back, and is not proven to help")
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Literal
 
@@ -122,13 +123,21 @@ class Standing:
             ),
         )
         try:
-            self._rejoin = await levers.rejoin(request)
+            self._rejoin = await self._proves_itself(request)
         except ActivityError as error:
             self.case.mind_cancel()
             self.case.note("not checked under load", f"{node}: {error.cause or error}")
             return False
         self.case.note("under load" if self._rejoin.ok else "failed under load", f"{node}: {self._rejoin.why}")
         return self._rejoin.ok
+
+    async def _proves_itself(self, request: RejoinRequest) -> Rejoin:
+        """Takes as long as a model takes to load: a cancel of the case ends it, and its replica is taken away again."""
+        proof = asyncio.create_task(levers.rejoin(request))
+        await workflow.wait_condition(lambda: proof.done() or self.case.cancelled)
+        if not proof.done():
+            proof.cancel()
+        return await proof
 
     async def _watch(self) -> Literal["aborted", "replan"] | None:
         """Returns None once the fault has been gone for `clear_for_s`: no alert fires AND it is measured gone."""
@@ -182,7 +191,6 @@ class Standing:
         try:
             return await levers.watch(request)
         except ActivityError as error:
-            self.case.mind_cancel()
             return WatchResult(gone=None, detail=f"could not be measured: {error.cause or error}")
 
     async def _restore(self) -> bool:
@@ -214,6 +222,9 @@ class Standing:
             await self.moves.release(self.step, self.record, applied=False)
             await self.case.wait(2, "Restore is not allowed yet")
             self.case.news.clear()
+            return False
+        if self.case.cancelled:  # said while the gates were asked: the next safe point hears it
+            await self.moves.release(self.step, self.record, applied=False)
             return False
         # The journal counts what stood until the case closes: a restore may yet be taken back.
         acted = await self.moves.apply(self.step, result.change, result.permit)
@@ -312,7 +323,7 @@ class Standing:
                     self.record.standing = None
                     await self.moves.release(self.step, self.record, applied=True)
                     return True
-            await workflow.sleep(1, summary="Undo is tried again")
+            await self.case.pause(1, "Undo is tried again")
         await self.moves.release(self.step, self.record, applied=False)
         return False
 

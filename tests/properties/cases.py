@@ -107,6 +107,7 @@ class Site:
     offset_s: float = 0.0
     accepted: list[Accepted] = field(default_factory=list)
     ended: dict[str, datetime] = field(default_factory=dict)
+    cancelled: dict[str, datetime] = field(default_factory=dict)
     lost_guards: list[tuple[str, datetime]] = field(default_factory=list)
     opened: set[str] = field(default_factory=set)
     claims: list[Any] = field(default_factory=list)
@@ -276,6 +277,17 @@ class Site:
         if await self.status(handle) is not None:
             self.ended[handle.id] = now()
             await self._gone(handle.terminate("a hostile test"))
+
+    async def cancel(self, what: str) -> None:
+        """In the UI. It writes its record, and whoever looks after its lock finds it closed."""
+        handle = self.case(what)
+        if await self.status(handle) is not None:
+            self.cancelled.setdefault(handle.id, now())
+            await self._gone(handle.cancel())
+
+    async def cancel_guard(self, domain: str) -> None:
+        """In the UI: a Guard does not mind."""
+        await self._gone(self.stage.client.get_workflow_handle(guard_id(domain)).cancel())
 
     async def _gone(self, work: Any) -> None:
         try:
@@ -463,7 +475,7 @@ class Site:
                 if any(d == domain and one.at <= at <= two.at for d, at in self.lost_guards):
                     continue  # its lock died with the Guard: see bugs_property.md
                 workflow = one.permit.case.rpartition("#")[0]
-                ended = self.ended.get(workflow)
+                ended = min((at for at in (self.ended.get(workflow), self.cancelled.get(workflow)) if at), default=None)
                 given = [at for at, r in releases if r.workflow_id == workflow and one.at <= at <= two.at]
                 assert given or (ended is not None and ended <= two.at), (
                     f"{two.permit.case} wrote at {two.at} in {domain}, and {one.permit.case}, which wrote at {one.at}, "

@@ -502,6 +502,11 @@ class Domain:
         new = await self._case(who.name)
         self.cases[who.name] = new
 
+    async def cancel_guard(self) -> None:
+        """In the UI. Asked for again: refused by the server, or not, as it likes."""
+        with contextlib.suppress(RPCError):
+            await self.guard.cancel()
+
     async def lose_guard(self) -> None:
         """Terminated. The journal and the actuator still know what stands, how high, and what the Guard must not forget: its
         queue and its answers are gone, and cases ask again."""

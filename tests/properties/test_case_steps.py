@@ -144,6 +144,16 @@ class CaseSteps(RuleBasedStateMachine):
         """In the UI."""
         self._step(self.site.terminate(what))
 
+    @rule(what=target)
+    def case_is_cancelled(self, what: str) -> None:
+        """In the UI: nothing of it is lost."""
+        self._step(self.site.cancel(what))
+
+    @rule(which=domain)
+    def guard_is_cancelled(self, which: int) -> None:
+        """In the UI."""
+        self._step(self.site.cancel_guard(self.site.domains[which]))
+
     @rule(which=domain, back=st.integers(0, 6))
     def guard_is_reset(self, which: int, back: int) -> None:
         """In the UI."""

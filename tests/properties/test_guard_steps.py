@@ -178,6 +178,12 @@ class GuardSteps(RuleBasedStateMachine):
         if often == 0:
             self._step(self.domain.lose_guard())
 
+    @rule(often=st.integers(0, 3))
+    def guard_is_cancelled(self, often: int) -> None:
+        """In the UI: it does not mind."""
+        if often == 0:
+            self._step(self.domain.cancel_guard())
+
     @precondition(lambda self: not self.stage.skipping)
     @rule(back=st.integers(0, 8), often=st.integers(0, 2))
     def guard_is_reset(self, back: int, often: int) -> None:
