@@ -71,15 +71,16 @@ class Guard:
     async def run(self, start: GuardStart) -> None:
         """Grants, tells, looks after the holder, and continues as new when it has handled enough."""
         # A run that began before there was this goes on without it; its next run has it.
-        self._keeps = workflow.patched("guard-remembers")
+        now = workflow.patched("guard-2026-11-28")
+        self._keeps = now or workflow.patched("guard-remembers")
         # Whether the run before this one could write it down is not known here: once more.
         self._unkept = self._keeps and self._ready
-        self._turns.written = workflow.patched("guard-turns")
-        self._heeds = workflow.patched("guard-heeds-what-comes-meanwhile")
+        self._turns.written = now or workflow.patched("guard-turns")
+        self._heeds = now or workflow.patched("guard-heeds-what-comes-meanwhile")
         # A timer each time, also when it is due already: where a query cuts a task short while a local activity runs, what came
         # of it is heard later than in a replay (temporalio 1.35), and only how long a timer is may hang on the time.
-        least = LEAST if workflow.patched("guard-waits-by-a-timer") else timedelta(0)
-        if workflow.patched("guard-is-not-cancelled"):
+        least = LEAST if now or workflow.patched("guard-waits-by-a-timer") else timedelta(0)
+        if now:
             # A halt that the journal has not taken yet would be forgotten with it. Whoever means it terminates it.
             await uncancelled(
                 self._keep_domain(start, least), lambda: workflow.logger.warning("a Guard is not cancelled")
