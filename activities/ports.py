@@ -150,6 +150,10 @@ class Journal(Protocol):
         """Receipts and intents of a workflow that are neither undone, restored nor adopted, oldest first."""
         ...
 
+    async def ended_by_hand(self, workflow_id: str) -> list[str]:
+        """Ids of a workflow's receipts that people took back or settled themselves, oldest first."""
+        ...
+
     async def standing(self, domain: str) -> list[Receipt]:
         """All receipts and intents of a domain that are in force, adopted ones too, oldest first."""
         ...

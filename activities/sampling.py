@@ -11,7 +11,7 @@ from temporalio import activity
 from activities.errors import PortError
 from activities.facts import Clock, Gatherer, known, utc_now
 from activities.failures import port_failures
-from activities.ports import Cluster, Metrics, Prober, Traffic
+from activities.ports import Cluster, Journal, Metrics, Prober, Traffic
 from runbooks.base import digest
 from runbooks.effects import judge_effect
 from runbooks.facts import Known, PoolState, Rejoin, Unknown
@@ -41,7 +41,9 @@ class SamplingActivities:
         cluster: Cluster | None = None,
         clock: Clock = utc_now,
         sleep: Sleep = asyncio.sleep,
+        journal: Journal | None = None,
     ) -> None:
+        self._journal = journal
         self._sleep = sleep
         self._traffic = traffic
         self._metrics = metrics
@@ -76,10 +78,18 @@ class SamplingActivities:
                 else await self._gather.pools(req.target.domain, declared.value)
             )
 
-        fault = await self._gather.fault(req.target, req.step, pools)
+        by_hand, fault = await asyncio.gather(self._by_hand(req), self._gather.fault(req.target, req.step, pools))
         if isinstance(fault, Unknown):
-            return WatchResult(gone=None, detail=fault.why)
-        return WatchResult(gone=not fault.value.holds, detail=fault.value.detail, absent=fault.value.absent)
+            return WatchResult(gone=None, detail=fault.why, by_hand=by_hand)
+        found = fault.value
+        return WatchResult(gone=not found.holds, detail=found.detail, absent=found.absent, by_hand=by_hand)
+
+    async def _by_hand(self, req: WatchRequest) -> tuple[str, ...]:
+        """A journal that is away names none: the next look does, and until then compare-and-set keeps what people did."""
+        if self._journal is None or not req.receipts:
+            return ()
+        ended = await known(self._journal.ended_by_hand(req.workflow_id), 4, self._clock)
+        return () if isinstance(ended, Unknown) else tuple(r for r in req.receipts if r in ended.value)
 
     @activity.defn(name="rejoin")
     async def rejoin(self, req: RejoinRequest) -> Rejoin:

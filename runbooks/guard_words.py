@@ -108,9 +108,9 @@ class Release(Heard):
 
 
 class News(Heard):
-    """What the Guard tells a case by signal `guard_news`."""
+    """What a case is told by signal `guard_news`: by the Guard, and of what was done by hand by the command that did it."""
 
-    kind: Literal["granted", "halted", "resumed", "correlated"]
+    kind: Literal["granted", "halted", "resumed", "correlated", "by_hand"]
     domain: str
     why: str = ""
 

@@ -262,6 +262,8 @@ class WatchRequest(Model):
 
     target: Target
     step: PlannedStep
+    workflow_id: str = ""
+    receipts: tuple[str, ...] = Field(default=(), description="What stands, by the case's own word.")
 
 
 class WatchResult(Model):
@@ -270,6 +272,7 @@ class WatchResult(Model):
     gone: bool | None
     detail: str
     absent: bool = Field(default=False, description="Nobody is there any more whom the fault could hold.")
+    by_hand: tuple[str, ...] = Field(default=(), description="Of the receipts: what people took back or settled.")
 
 
 class ReadBackRequest(Model):

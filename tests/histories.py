@@ -37,6 +37,7 @@ CHOSEN = {
     "test_a_case_that_is_cancelled_in_temporal_is_recorded_and_its_change_can_be_undone_by_hand": "cancelled",
     "test_a_cancel_that_is_swallowed_by_a_release_is_heard_all_the_same": "cancelled-while-denied",
     "test_a_cancel_while_a_case_takes_back_what_it_did_ends_it_with_nothing_standing": "cancelled-while-taken-back",
+    "test_what_is_taken_back_by_hand_is_peoples_and_is_not_done_anew": "taken-back-by-hand",
     "test_a_hung_engine_is_isolated_unattended_verified_and_restored_when_it_goes_on": "engine-hang-restored",
     "test_a_pool_that_lost_engines_is_rerouted_in_increments_after_approval_and_ramped_back": "engine-crash-approved-restored",
     "test_a_detection_under_the_id_of_another_target_reaches_the_right_case": "forwarded",

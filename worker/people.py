@@ -32,8 +32,11 @@ from worker.identity import Person, claim_for
 from worker.intake_http import Problem
 from worker.people_desk import Desk, PeopleDeps, ReasonBody, away, body_of
 from worker.people_orders import Orders, Said
+from worker.people_stopped import stopped
 
 log = logging.getLogger("interlock.people")
+LOOK_S = 3.0
+"""How long Guards may take to say whether they are stopped; the list does not wait longer for it."""
 _STATE = SearchAttributeKey.for_keyword("InterlockState")
 _CLASS = SearchAttributeKey.for_keyword("InterlockClass")
 
@@ -115,6 +118,7 @@ class Cases(Desk):
         """Open cases (from Temporal, which may lag by a second) and the last 50 closed ones (from the journal)."""
         await self.person(request)
         found = []
+        asked = asyncio.create_task(stopped(self.client, self.deps.domains, LOOK_S))
         try:
             async with asyncio.timeout(self.deps.timeout_s):
                 query = 'WorkflowType = "Remediation" AND ExecutionStatus = "Running"'
@@ -128,8 +132,10 @@ class Cases(Desk):
                         }
                     )
         except (RPCError, RuntimeError, TimeoutError) as error:
+            asked.cancel()
             raise away(error) from None
-        return JSONResponse({"open": found, "closed": list(await self.deps.closed_cases(50))})
+        closed = list(await self.deps.closed_cases(50))
+        return JSONResponse({"open": found, "closed": closed, "stopped": await asked})
 
     async def case(self, request: Request, workflow_id: str) -> JSONResponse:
         """What the open case says of itself; else its last record in the journal."""
@@ -143,7 +149,10 @@ class Cases(Desk):
         handle = self.client.get_workflow_handle(case)
         try:
             async with asyncio.timeout(self.deps.timeout_s):
-                return JSONResponse(await handle.query("status", rpc_timeout=self.rpc))
+                domain = case.removeprefix("remediate:").partition("/")[0]
+                asked = stopped(self.client, (domain,), LOOK_S)
+                said, stops = await asyncio.gather(handle.query("status", rpc_timeout=self.rpc), asked)
+                return JSONResponse({**said, "stopped": stops})
         except WorkflowQueryFailedError as error:
             raise Problem(502, f"{case} could not say how it stands: {error}") from None
         except (RPCError, RuntimeError, TimeoutError) as error:

@@ -82,6 +82,10 @@ class CaseFile:
         self.renewed = False
         """Whether its run began with what this release brought (see `Rounds.rounds`)."""
         self.cancelled = False  # in Temporal: heard at the next safe point
+        self.hears_hands = False
+        """Whether it looks for what people took back by hand: a run that began before there was this does not."""
+        self.by_hand: set[str] = set()  # receipts that people took back or settled themselves
+        self.handed_back = False  # by a person, and nothing that stands was looked at since
         self.tries_on = False
         """Whether a restore that failed is tried on, for ever: a run that began before there was this ends after three."""
         self.planned_at = now
@@ -317,7 +321,7 @@ class CaseFile:
                 self.taken_by = who
             case "hand_back":
                 self.taken_by = ""
-                self.plan_again = True
+                self.plan_again = self.handed_back = True
             case "abort":
                 self.aborted_by = who
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from temporalio import workflow
@@ -86,7 +86,7 @@ class Rounds(Doors):
         run = info.first_execution_run_id[-8:] if self._by_chance else info.first_execution_run_id[:8]
         case = CaseFile(f"{info.workflow_id}#{run}.{self._round}", workflow.now())
         case.renewed, case.tries_on = self._renewed, self._by_chance  # which came in one release
-        case.cancelled = self._cancelled_in_temporal
+        case.cancelled, case.hears_hands = self._cancelled_in_temporal, self._cancels
         if self._case is not None:
             case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard
             case.nonces = self._case.nonces
@@ -301,6 +301,8 @@ class Rounds(Doors):
                 return await self._kept(case, stood)
             case.left_out = case.left_out or end == "absent"  # kept through a new plan: it may not close as restored
             stood.pop()
+            if end == "by_hand" and not stood:
+                return await self._by_hand(case)
         if case.firing() and not case.silent():
             return None, ""
         if case.left_out:
@@ -309,6 +311,17 @@ class Rounds(Doors):
             return "fixed", "the fault is gone, and what was changed is meant to stay"
         case.record.restored_at = workflow.now()
         return "restored", "the fault is gone and everything is back to normal"
+
+    async def _by_hand(self, case: CaseFile) -> tuple[Outcome | None, str]:
+        """People took back the last of what stood. Done anew at once it would be a fight; handed back since, it is planned anew."""
+        if case.handed_back and case.firing():
+            case.handed_back = False
+            return None, ""
+        why = "what stood was taken back or settled by people"
+        case.record.owner = await case.page_people(
+            "by-hand", "A change was taken back by hand", f"{why}\n\n{_story(case)}"
+        )
+        return await self._linger(case, "adopted", why) if case.firing() else ("adopted", why)
 
     def _resolved(self, case: CaseFile) -> tuple[Outcome, str]:
         if case.left_out:
@@ -347,7 +360,7 @@ class Rounds(Doors):
                 case=record.case,
                 workflow_id=record.workflow_id,
                 record=kept.text,
-                settle=_settled(record),
+                settle=_settled(record, case.by_hand),
             ),
             **QUICK,
             summary="Write the record",
@@ -367,11 +380,13 @@ class Rounds(Doors):
         )
 
 
-def _settled(record: CaseRecord) -> dict[str, str]:
+def _settled(record: CaseRecord, by_hand: Collection[str]) -> dict[str, str]:
     """Receipt id → how it ended, for the journal."""
     out: dict[str, str] = {}
     for step in record.steps:
         for receipt in step.receipts:
+            if receipt.id in by_hand:
+                continue  # people have said how it ended
             gone = (
                 "undone"
                 if step.end in ("undone", "stopped")

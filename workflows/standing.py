@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime
 from typing import Literal
 
@@ -22,7 +23,7 @@ from workflows.casefile import CaseFile
 from workflows.increments import Increments
 from workflows.one_step import HISTORY_AT_MOST
 
-StandEnd = Literal["restored", "fixed", "aborted", "replan", "absent", "kept"]
+StandEnd = Literal["restored", "fixed", "aborted", "replan", "absent", "kept", "by_hand"]
 TELL_AFTER = 3
 """Failed restores before people are asked to look: a fault that comes back each time is not gone. It is tried on: what
 stands (users who are refused, an engine that is missed) must not outlive the fault because nobody came."""
@@ -139,7 +140,7 @@ class Standing:
             proof.cancel()
         return await proof
 
-    async def _watch(self) -> Literal["aborted", "replan"] | None:
+    async def _watch(self) -> Literal["aborted", "replan", "by_hand"] | None:
         """Returns None once the fault has been gone for `clear_for_s`: no alert fires AND it is measured gone."""
         every, since = self.step.restore.every_s, workflow.now()
         pause = every
@@ -148,6 +149,9 @@ class Standing:
             if stop == "aborted" or stop == "replan":
                 return stop
             look = await self._look()
+            if look.by_hand and await self._ended(look.by_hand):
+                return "by_hand"
+            self.case.handed_back = False
             self._absent = look.absent
             quiet = self._quiet()
             if look.gone and quiet:
@@ -188,10 +192,25 @@ class Standing:
     async def _look(self) -> WatchResult:
         assert self.case.record.target is not None
         request = WatchRequest(target=self.case.record.target, step=self.step)
+        if self.case.hears_hands:
+            receipts = tuple(r.id for r in self.record.receipts if r.id not in self.case.by_hand)
+            request = request.model_copy(update={"workflow_id": self.case.record.workflow_id, "receipts": receipts})
         try:
             return await levers.watch(request)
         except ActivityError as error:
             return WatchResult(gone=None, detail=f"could not be measured: {error.cause or error}")
+
+    async def _ended(self, receipts: Collection[str]) -> bool:
+        """What people took back, or settled, is theirs. True when nothing of the step is left to be watched."""
+        self.case.by_hand |= set(receipts)
+        self.case.note("by hand", f"{self.step.id}: {', '.join(receipts)} taken back or settled by people")
+        stands: Receipt | None = None
+        for receipt in self.record.receipts:
+            if receipt.id not in self.case.by_hand:
+                stands = merged(stands, receipt)
+        self.record.standing = stands
+        await self.moves.release(self.step, self.record, applied=False)
+        return stands is None
 
     async def _restore(self) -> bool:
         """The whole ramp. Each part is checked, permitted, applied and verified like any other change."""
@@ -300,6 +319,11 @@ class Standing:
         stands = self.record.standing
         if stands is None:
             return True
+        if self.case.hears_hands and (look := await self._look()).by_hand:
+            await self._ended(look.by_hand)
+            stands = self.record.standing
+            if stands is None:
+                return True
         # No state of a case says this: a Guard that doubts whether its lock is in use must hear it all the same.
         self.case.at_work = True
         whole = await self._taken_back(stands)

@@ -28,6 +28,9 @@ T = TypeVar("T")
 PAGE = 50
 """Records read at once: one may be a megabyte."""
 INTENDED, STANDING, NOT_STANDING, ADOPTED = "intended", "standing", "not_standing", "adopted"
+UNDONE, SETTLED = "undone", "settled"
+BY_HAND = "interlock undo"
+"""Who took a receipt back when no case did."""
 
 
 class ClosedRow(NamedTuple):
@@ -110,6 +113,12 @@ class SqlJournal:
         open_ones = (receipts.c.workflow_id == workflow_id) & receipts.c.state.in_((INTENDED, STANDING))
         query = select(receipts.c.receipt).where(open_ones).order_by(receipts.c.seq)
         return [Receipt.model_validate_json(text) for text in await self._texts(query)]
+
+    async def ended_by_hand(self, workflow_id: str) -> list[str]:
+        """Ids of receipts that `interlock undo` took back or `interlock settle` ended, oldest intent first."""
+        by_hand = (receipts.c.state == SETTLED) | ((receipts.c.state == UNDONE) & (receipts.c.settled_by == BY_HAND))
+        mine = (receipts.c.workflow_id == workflow_id) & by_hand
+        return await self._texts(select(receipts.c.receipt_id).where(mine).order_by(receipts.c.seq))
 
     async def standing(self, domain: str) -> list[Receipt]:
         """The same for a whole domain, and what people own: it is in force as well. A Guard without a state starts here."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from activities.adapters import sql_schema
-from activities.adapters.sql import SqlJournal
+from activities.adapters.sql import BY_HAND, SqlJournal
 from activities.adapters.sql_engine import engine_of, parsed
 from activities.errors import Permanent, Retryable
 from runbooks.change import Change, Permit, Receipt
@@ -154,6 +154,18 @@ async def test_unsettled_is_in_the_order_of_intents_and_of_one_workflow(journal:
     await journal.settle("r2", "adopted", "jane@example.org")
 
     assert [r.id for r in await journal.unsettled("w")] == ["r3", "r1"]
+
+
+async def test_what_people_ended_themselves_is_told_from_what_a_case_ended(journal: SqlJournal) -> None:
+    """A case must not fight for what was taken back by hand, nor take its own undo for that."""
+    for number, workflow in ((1, "w"), (2, "w"), (3, "w"), (4, "w"), (9, "other")):
+        await intend(journal, number, workflow)
+    await journal.settle("r3", "undone", BY_HAND)
+    await journal.settle("r1", "settled", "put back by hand")
+    await journal.settle("r2", "undone", "r4")
+    await journal.settle("r9", "undone", BY_HAND)
+
+    assert await journal.ended_by_hand("w") == ["r1", "r3"]
 
 
 async def test_settling_what_is_not_there_is_permanent(journal: SqlJournal) -> None:

@@ -34,6 +34,8 @@ def default(context: typer.Context) -> None:
 def list_cases() -> None:
     """Open cases first, then the last closed ones."""
     found = call("GET", "/v1/cases")
+    for line in _stopped(found):
+        typer.echo(_line(line))
     for one in found["open"]:
         typer.echo(f"{one['state']:<16} {one['class'] or '-':<24} {one['started_at'][:19]}  {one['workflow_id']}")
     for one in found["closed"]:
@@ -80,16 +82,28 @@ def _written(found: dict[str, Any], style: Literal["markdown", "text"]) -> str:
 
 
 def _waiting(found: dict[str, Any], workflow_id: str) -> list[str]:
-    """What an open case waits for, and the command that answers it."""
-    asked = found.get("waiting")
+    """What an open case waits for, and the command that answers it; whether its domain is stopped."""
+    asked, stopped = found.get("waiting"), _stopped(found)
     if not asked:
-        return [] if found["state"] == "closed" else [f"state: {found['state']}"]
+        return [] if found["state"] == "closed" else [*stopped, f"state: {found['state']}"]
     given = f", given by {', '.join(asked['already'])}" if asked["already"] else ""
     words = ["interlock", "approve", workflow_id, "--step", asked["step"], "--digest", asked["digest"], "--reason", "…"]
     return [
+        *stopped,
         f"state: {found['state']}: {asked['quorum']} of {asked['group']} until {asked['expires_at']}{given}",
         shlex.join(words),
     ]
+
+
+def _stopped(found: dict[str, Any]) -> list[str]:
+    """A line for each domain that is stopped, with the command that ends it."""
+    ends = {"halt": "interlock resume {} --reason …", "breaker": "interlock breaker reset {} --reason …"}
+    lines = []
+    for one in found.get("stopped", ()):
+        end = ends.get(one["by"], "").format(shlex.quote(one["domain"]))
+        word = "STOPPED" if end else "STOPPED?"
+        lines.append(f"{word} {one['domain']}: {one['why']}" + (f"; no lever moves there until: {end}" if end else ""))
+    return lines
 
 
 @app.command("verify")

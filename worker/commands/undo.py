@@ -14,14 +14,16 @@ from typing import Annotated
 
 import httpx
 import typer
-from temporalio.service import RPCError
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.adapters.envoy import EnvoyTraffic
-from activities.adapters.sql import SqlJournal
+from activities.adapters.sql import BY_HAND, SETTLED, UNDONE, SqlJournal
 from activities.errors import Refused
 from activities.ports import Actuator
 from runbooks.change import Change, Permit, Receipt
 from runbooks.detection import guard_id
+from runbooks.guard_words import News
 from runbooks.planning import plan_restore
 from worker.clusters import clusters_of
 from worker.commands.client import fail
@@ -58,7 +60,7 @@ async def _settle(settings: Settings, receipt_id: str, reason: str) -> str:
             return (
                 f"{receipt_id} is {state} already; nothing was changed. {await _tell_guard(settings, journal, receipt)}"
             )
-        await journal.settle(receipt_id, "settled", reason[:200])
+        await journal.settle(receipt_id, SETTLED, reason[:200])
         return f"{receipt_id} is settled: {reason}; {await _tell_guard(settings, journal, receipt)}"
     finally:
         journal.dispose()
@@ -75,11 +77,13 @@ async def _tell_guard(settings: Settings, journal: SqlJournal, receipt: Receipt)
     """The Guard stops counting the step's standing change. Temporal may be away: then it is said, not hidden."""
     step = (receipt.case, receipt.step_id)
     left = [r.id for r in await journal.standing(receipt.domain) if (r.case, r.step_id) == step and r.id != receipt.id]
-    if left:
-        return f"the Guard still counts the step: {', '.join(left)} of it stand"
     try:
         async with asyncio.timeout(5):
             client = await connect(settings.temporal)
+            await _tell_case(client, receipt)
+            if left:
+                more = f"interlock undo {left[-1]}"
+                return f"the Guard still counts the step: {', '.join(left)} of it stand; the newest first: {more}"
             for domain in receipt.domains or (receipt.domain,):
                 handle = client.get_workflow_handle(guard_id(domain))
                 await handle.signal("settled", f"{receipt.case}/{receipt.step_id}")
@@ -91,6 +95,16 @@ async def _tell_guard(settings: Settings, journal: SqlJournal, receipt: Receipt)
     return f"the Guard of {receipt.domain} no longer counts it"
 
 
+async def _tell_case(client: Client, receipt: Receipt) -> None:
+    """Its case looks at what stands at once, and finds in the journal what was done by hand."""
+    news = News(kind="by_hand", domain=receipt.domain, why=receipt.id)
+    try:
+        await client.get_workflow_handle(receipt.case_workflow_id).signal("guard_news", news)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:  # closed: nobody watches it any more
+            raise
+
+
 async def _undo(settings: Settings, receipt_id: str) -> str:
     journal = SqlJournal(settings.journal_url)
     try:
@@ -100,7 +114,7 @@ async def _undo(settings: Settings, receipt_id: str) -> str:
             return f"{receipt_id} is {state} already; nothing was changed"
         async with _actuator(settings, receipt) as actuator:
             change = await take_back(actuator, receipt)
-        await journal.settle(receipt_id, "undone", "interlock undo")
+        await journal.settle(receipt_id, UNDONE, BY_HAND)
         told = await _tell_guard(settings, journal, receipt)
         return f"undone: {', '.join(f'{k} is {v} again' for k, v in change.after.items())}; {told}"
     finally:
