@@ -65,7 +65,7 @@ def plan(
         return _page_only(
             classification, target, policy, f"no step of {name} can be planned: {'; '.join(map(str, problems))}"
         )
-    left_out = [f"left out: {problem}" for problem in problems]
+    left_out = [f"left out: {_at_step(problem)}" for problem in problems]
     return Plan(
         failure_class=failure_class,
         title=runbook.title,
@@ -74,6 +74,13 @@ def plan(
         steps=tuple(steps),
         why="; ".join([because, *left_out]),
     )
+
+
+def _at_step(problem: RenderError) -> str:
+    """For people who see a runbook's steps counted from one, and its file not at all."""
+    _, index, *rest = problem.field
+    place = ".".join(str(part) for part in rest if part != "with")
+    return f"step {int(index) + 1}" + (f", {place}" if place else "") + f": {problem.why}"
 
 
 def planned_steps(

@@ -201,17 +201,17 @@ async def test_a_changed_timeout_of_an_act_is_noticed(monkeypatch: Patch) -> Non
 
 
 async def test_a_changed_length_of_a_timer_is_noticed(monkeypatch: Patch) -> None:
-    """Both kinds: a wait that something may end, and a sleep."""
-    wait, sleep = CaseFile.wait, workflow.sleep
+    """Both kinds: a wait that something may end, and a pause between two ticks."""
+    wait, pause = CaseFile.wait, CaseFile.pause
 
     async def longer(self: CaseFile, seconds: float, *more: Any) -> bool:
         return await wait(self, seconds + 1, *more)
 
-    async def shorter(seconds: float, **more: Any) -> None:
-        await sleep(seconds / 2, **more)
+    async def shorter(self: CaseFile, seconds: float, summary: str) -> None:
+        await pause(self, seconds / 2, summary)
 
     monkeypatch.setattr(CaseFile, "wait", longer)
-    monkeypatch.setattr(workflow, "sleep", shorter)
+    monkeypatch.setattr(CaseFile, "pause", shorter)
 
     found = await lines("engine-hang-restored")
     assert {line.partition("fires_after_s: ")[2] for line in found} == {"0.5 → 0.25", "0.5 → 1.5", "0.1 → 1.1"}, found

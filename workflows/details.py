@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from functools import lru_cache
 
-from runbooks.change import Change
+from runbooks.change import Change, Receipt
 from runbooks.decisions import takes_unverified
 from runbooks.detection import Target, workflow_id
 from runbooks.facts import Facts, Known, Unknown
@@ -108,7 +108,7 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
     """What people are asked, the exact JSON to send included."""
     step_id, plan = json.dumps(pending.step, ensure_ascii=False), json.dumps(pending.digest)
     unverified = (
-        "Anybody who reaches this UI can decide: policy counts one decision here whose sender is not verified."
+        "Or anybody who reaches this UI: policy counts one decision here whose sender is not verified."
         if takes_unverified(rights)
         else "It cannot be taken back: a named person, verified by Temporal's login or with `interlock approve`."
         if rights.irreversible
@@ -123,9 +123,10 @@ def request(result: CheckResult, step: PlannedStep, pending: Pending, rights: Ri
         f"**Who**: {rights.quorum} of group {esc(rights.group)}. {unverified}"
         + (f" Approved so far: {esc(', '.join(approved))}." if approved else "")
         + _not(rights),
-        f"**Until**: {pending.expires_at:%H:%M:%S} UTC. Then people are told, and nothing more is changed.",
-        "**How**: *More Actions → Send a Signal → `decide`* with this JSON, or `reject`. Then press R. "
-        "Until it acts, `withdraw` takes your own approval back; once it acts, *`abort`* takes back what was done.",
+        f"**Until**: {pending.expires_at:%H:%M:%S} UTC. Then people are told, this is not done, and the runbook goes on.",
+        "**How**: *More Actions → Send a Signal → `decide`* with this JSON; to say no, write `reject` for `approve`. Then press "
+        "R: when it is not here, submit it once more (this UI drops a first one at times). Until it acts, `withdraw` in its "
+        "place takes your own approval back; once it acts, the signal *`abort`* takes back what was done.",
         "",
         "```json",
         f'{{"step": {step_id}, "plan": {plan},',
@@ -163,6 +164,13 @@ def asked_page(step: PlannedStep, pending: Pending, rights: Rights, target: Targ
     return f"Approval asked: {step.step.lever} on {target.id}", "\n".join(lines)
 
 
+def stands(direction: str, receipts: Sequence[Receipt], why: str) -> str:
+    """What a mitigated case shows: what it changed, why it still stands, and how to take it back by hand."""
+    newest = receipts[-1].id if receipts else ""
+    by_hand = f" By hand: `interlock undo {newest}`" + (", then the ones before it" if len(receipts) > 1 else "") + "."
+    return f"{esc(direction)} stands. {esc(why)}" + (by_hand if newest else "")
+
+
 def _bounds(envelope: Envelope) -> str:
     """The envelope's outer bounds in words."""
     parts = []
@@ -178,14 +186,16 @@ def _bounds(envelope: Envelope) -> str:
 
 
 def state_now(facts: Facts) -> list[str]:
-    """What users have at this moment: how many endpoints of each pool give tokens."""
+    """What users have at this moment: how many endpoints of each pool give tokens, and what the step's indicators say."""
     if isinstance(facts.pools, Unknown):
         return [f"**Now**: how the pools do is unknown ({esc(facts.pools.why)})."]
+    users = facts.verifier.value if isinstance(facts.verifier, Known) else {}
+    felt = [f"{esc(name)} {value:.3g}" for name, value in users.items() if value is not None]
     told = [
         f"{esc(p.pool)} {'?' if p.answering is None else p.answering} of {p.endpoints} answer"
         for p in facts.pools.value.values()
     ]
-    return [f"**Now**: {', '.join(told)}."] if told else []
+    return [f"**Now**: {', '.join(told)}." + (f" Users: {', '.join(felt)}." if felt else "")] if told or felt else []
 
 
 def first_change(change: Change | None) -> list[str]:
@@ -223,4 +233,5 @@ def facts_line(facts: Facts) -> str:
     unknown = [f"{n} ({esc(f.why)})" for n, f in named.items() if isinstance(f, Unknown)]
     ages = [(facts.now - f.observed_at).total_seconds() for f in named.values() if isinstance(f, Known)]
     line = f"Facts are of {facts.now:%H:%M:%S} UTC, the oldest {max(ages, default=0):.1f} s old."
-    return line + (f" **Unknown**: {', '.join(unknown)}." if unknown else " Nothing is unknown.")
+    line += f" **Unknown**: {', '.join(unknown)}." if unknown else " Nothing is unknown."
+    return line + " All are read, and all gates asked, once more before it acts."

@@ -167,7 +167,7 @@ class Standing:
             else:
                 self._clear_since = None
             why = look.detail if quiet else f"{look.detail}; an alert still fires"
-            self.case.show("mitigated", f"{details.esc(self.step.envelope.direction)} stands. {details.esc(why)}")
+            self.case.show("mitigated", details.stands(self.step.envelope.direction, self.record.receipts, why))
             await self.case.wait(max(pause, self._least_pause()), f"Stands: {why}")
             self.case.news.clear()
             if self._clear_since is None:

@@ -126,8 +126,8 @@ def test_a_step_that_cannot_be_rendered_is_left_out_and_named(
 
     assert [s.step.lever for s in made.steps] == ["reroute_traffic", "page"]
     assert [s.id for s in made.steps] == ["3-reroute_traffic", "4-page"]
-    assert "left out: steps.1.with.pool: pool pool-a has no `workload` in the fleet" in made.why
-    assert "left out: steps.0.with.tier: template '{{ tier_lowest }}': 'tier_lowest' is undefined" in made.why
+    assert "left out: step 2, pool: pool pool-a has no `workload` in the fleet" in made.why
+    assert "left out: step 1, tier: template '{{ tier_lowest }}': 'tier_lowest' is undefined" in made.why
 
 
 def test_a_pool_without_a_route_has_nowhere_to_move(planned: Callable[..., Plan], detect: Detect) -> None:

@@ -150,7 +150,7 @@ def test_a_hotfix_that_nobody_offers_is_left_out_and_the_plan_says_so(library: L
     """Without the label there is no image to bring."""
     made = planned(library, policy, detection("EngineBadOutput", service="big"))
 
-    assert "left out: steps.1.with.image" in made.why
+    assert "left out: step 2, image" in made.why
     assert "hotfix_image" in made.why
 
 

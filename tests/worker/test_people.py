@@ -335,7 +335,8 @@ async def test_the_command_line_goes_through_this_door(api: str, issuer: DevIssu
     assert halted[0] == 0
     assert halted[1].startswith("halt of eu1 by ana: no lever moves there")
     assert json.loads(shown[1])["state"] == "waiting"
-    assert RECORD["workflow_id"] in listed[1]
+    assert "restored         engine.hang" in listed[1]
+    assert RECORD["case"] in listed[1]
     assert {c.action for c in await claims(client, case)} == {"decide", "takeover"}
     assert {c.decision for c in await claims(client, case)} == {"approve", "withdraw", "reject", None}
 

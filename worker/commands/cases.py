@@ -40,10 +40,17 @@ def list_cases() -> None:
         typer.echo(f"{one['state']:<16} {one['class'] or '-':<24} {one['started_at'][:19]}  {one['workflow_id']}")
     for one in found["closed"]:
         typer.echo(
-            f"{'closed':<16} {one.get('class') or '-':<24} {str(one.get('closed_at', ''))[:19]}  {one['workflow_id']}"
+            # Its own id: one target has many closed cases, and `cases show` takes this one.
+            f"{_ended(one):<16} {one.get('class') or '-':<24} {str(one.get('closed_at', ''))[:19]}  "
+            f"{one.get('case') or one['workflow_id']}"
         )
     if not found["open"] and not found["closed"]:
         typer.echo("no cases")
+
+
+def _ended(one: dict[str, Any]) -> str:
+    """How it was closed."""
+    return str(one.get("outcome") or "closed").replace("_", " ")
 
 
 @app.command("show")

@@ -71,14 +71,20 @@ def in_words(summary: Summary) -> str:
         lines += [
             f"{case.fault}",
             f"  {case.class_}: {case.lever} → {case.outcome}",
-            f"  detected after {_with(case.fault_to_detection_s, 's')}, first act {_with(case.alert_to_first_act_ms, 'ms')}"
+            f"  detected after {_with(case.fault_to_detection_s, 's')}, first act {_seconds(case.alert_to_first_act_ms)}"
             f" and mitigated {_with(case.alert_to_mitigated_s, 's')} after the alert"
             + (f" ({case.waited_for_people_s:g} s of it waiting for people)" if case.waited_for_people_s else ""),
-            f"  failed requests: {case.failed_requests_before} before, {case.failed_requests_after} after",
+            f"  failed requests: {case.failed_requests_before} before the mitigation, "
+            f"{case.failed_requests_after} in the soak after it",
         ]
     lines += [f"{summary.failed_requests} of {summary.requests} requests failed in all ({summary.engines} engines)"]
     lines += [f"picture: {summary.picture}", f"logs, journal, records: {summary.state}"]
     return "\n".join(lines)
+
+
+def _seconds(milliseconds: float | None) -> str:
+    """Beside other seconds."""
+    return _with(None if milliseconds is None else round(milliseconds / 1000, 2), "s")
 
 
 def _with(value: float | None, unit: str) -> str:

@@ -121,7 +121,9 @@ async def start_interlock(
 def _write_env(path: Path, env: Mapping[str, str]) -> None:
     """For a shell beside the demo: `. FILE`, and the command line works. It holds an hour's token of the demo's own issuer."""
     path.touch(mode=0o600)
-    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items()))
+    bin_ = shlex.quote(str(Path(sys.executable).parent))
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in env.items()]
+    path.write_text("".join([*lines, f"export PATH={bin_}:$PATH\n"]))
 
 
 def write_policy(path: Path, name: PolicyName) -> None:
