@@ -557,6 +557,10 @@ class Domain:
 
     async def reset_guard(self, back: int) -> None:
         """The UI's Reset, to one of its workflow tasks; what came in since is applied again."""
+        if self.oracle.queue and self.oracle.correlated(await self.stage.now()):
+            # Reset to its first task it reads the journal again, which knows whose faults are one by now: who was queued before
+            # that was known is told so this time. Its case asks again in any case, and loses nothing.
+            return
         self.resets += 1
         tasks = []
         run = (await self.guard.describe()).run_id
