@@ -167,6 +167,8 @@ def play(name: str, stage: Stage, machine: type[RuleBasedStateMachine], steps: i
             part += 1
     finally:
         took = time.monotonic() - began
+        hung = stage.counts["shutdowns that hung"]
         told.append(
             f"{name}: {stage.steps - start} steps in {took:.0f} s; {SEED}={root} plays them again (part {part})"
+            + (f"; {hung} shutdown(s) of a worker hung" if hung else "")
         )
