@@ -82,8 +82,8 @@ class CaseFile:
         self.renewed = False
         """Whether its run began with what this release brought (see `Rounds.rounds`)."""
         self.cancelled = False  # in Temporal: heard at the next safe point
-        self.hears_hands = False
-        """Whether it looks for what people took back by hand: a run that began before there was this does not."""
+        self.newest = False
+        """Whether its run began with the newest of what a run begins with (see `Rounds.rounds`)."""
         self.by_hand: set[str] = set()  # receipts that people took back or settled themselves
         self.handed_back = False  # by a person, and nothing that stands was looked at since
         self.tries_on = False

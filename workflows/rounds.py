@@ -86,7 +86,7 @@ class Rounds(Doors):
         run = info.first_execution_run_id[-8:] if self._by_chance else info.first_execution_run_id[:8]
         case = CaseFile(f"{info.workflow_id}#{run}.{self._round}", workflow.now())
         case.renewed, case.tries_on = self._renewed, self._by_chance  # which came in one release
-        case.cancelled, case.hears_hands = self._cancelled_in_temporal, self._cancels
+        case.cancelled, case.newest = self._cancelled_in_temporal, self._cancels
         if self._case is not None:
             case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard
             case.nonces = self._case.nonces

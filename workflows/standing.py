@@ -192,7 +192,7 @@ class Standing:
     async def _look(self) -> WatchResult:
         assert self.case.record.target is not None
         request = WatchRequest(target=self.case.record.target, step=self.step)
-        if self.case.hears_hands:
+        if self.case.newest:
             receipts = tuple(r.id for r in self.record.receipts if r.id not in self.case.by_hand)
             request = request.model_copy(update={"workflow_id": self.case.record.workflow_id, "receipts": receipts})
         try:
@@ -319,7 +319,7 @@ class Standing:
         stands = self.record.standing
         if stands is None:
             return True
-        if self.case.hears_hands and (look := await self._look()).by_hand:
+        if self.case.newest and (look := await self._look()).by_hand:
             await self._ended(look.by_hand)
             stands = self.record.standing
             if stands is None:
