@@ -38,10 +38,10 @@ class SamplingActivities:
         metrics: Metrics,
         prober: Prober,
         gatherer: Gatherer,
+        journal: Journal,
         cluster: Cluster | None = None,
         clock: Clock = utc_now,
         sleep: Sleep = asyncio.sleep,
-        journal: Journal | None = None,
     ) -> None:
         self._journal = journal
         self._sleep = sleep
@@ -79,17 +79,19 @@ class SamplingActivities:
             )
 
         by_hand, fault = await asyncio.gather(self._by_hand(req), self._gather.fault(req.target, req.step, pools))
+        if isinstance(by_hand, Unknown):
+            # What people settled is theirs for good: nothing is restored while nobody knows whether they did.
+            return WatchResult(gone=None, detail=f"what people took back is not known: {by_hand.why}", by_hand=None)
+        ended = tuple(r for r in req.receipts if r in by_hand.value)
         if isinstance(fault, Unknown):
-            return WatchResult(gone=None, detail=fault.why, by_hand=by_hand)
+            return WatchResult(gone=None, detail=fault.why, by_hand=ended)
         found = fault.value
-        return WatchResult(gone=not found.holds, detail=found.detail, absent=found.absent, by_hand=by_hand)
+        return WatchResult(gone=not found.holds, detail=found.detail, absent=found.absent, by_hand=ended)
 
-    async def _by_hand(self, req: WatchRequest) -> tuple[str, ...]:
-        """A journal that is away names none: the next look does, and until then compare-and-set keeps what people did."""
-        if self._journal is None or not req.receipts:
-            return ()
-        ended = await known(self._journal.ended_by_hand(req.workflow_id), 4, self._clock)
-        return () if isinstance(ended, Unknown) else tuple(r for r in req.receipts if r in ended.value)
+    async def _by_hand(self, req: WatchRequest) -> Known[list[str]] | Unknown:
+        if not req.receipts:  # a run that began before there was this asks for none
+            return Known(value=[], observed_at=self._clock())
+        return await known(self._journal.ended_by_hand(req.workflow_id), 4, self._clock)
 
     @activity.defn(name="rejoin")
     async def rejoin(self, req: RejoinRequest) -> Rejoin:

@@ -272,7 +272,9 @@ class WatchResult(Model):
     gone: bool | None
     detail: str
     absent: bool = Field(default=False, description="Nobody is there any more whom the fault could hold.")
-    by_hand: tuple[str, ...] = Field(default=(), description="Of the receipts: what people took back or settled.")
+    by_hand: tuple[str, ...] | None = Field(
+        default=(), description="Of the receipts: what people took back or settled. None: the journal could not say."
+    )
 
 
 class ReadBackRequest(Model):

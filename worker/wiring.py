@@ -149,7 +149,7 @@ def activities_over(
     looking = LookingActivities(traffic, ports.metrics, ports.watched or ports.prober, fleet, library, cluster, clock)
     safety = SafetyActivities(traffic, gatherer, guard, policy, fleet, journal, cluster, clock)
     acts = TrafficActivities(traffic, journal, guard, clock, ports.checkpoint)
-    sampling = SamplingActivities(traffic, ports.metrics, ports.prober, gatherer, cluster, clock, ports.sleep, journal)
+    sampling = SamplingActivities(traffic, ports.metrics, ports.prober, gatherer, journal, cluster, clock, ports.sleep)
     placing = ClusterActivities(cluster, journal, guard, clock, ports.checkpoint) if cluster is not None else None
     book = CasebookActivities(ports.notify, journal, client, task_queue, ports.observe, ports.checkpoint, clock)
     attest = AttestActivities(client, groups_of(policy), claim_key, clock, approvers=approver_groups(policy))

@@ -27,6 +27,7 @@ class Acting:
         self._measured: dict[str, float] = {}
 
     async def act(self, result: CheckResult, change: Change) -> StepEnd | None:
+        """One increment, under the permit that the check brought."""
         case = self.case
         assert result.permit is not None
         case.show("acting")

@@ -17,7 +17,7 @@ from runbooks.decisions import barred, mismatch
 from runbooks.guard import News
 from runbooks.people import Action, Attested, ClaimRequest
 from workflows.casefile import CaseFile
-from workflows.locally import locally, reason
+from workflows.locally import judged, reason
 from workflows.loose import NOTHING
 from workflows.retries import PURE
 
@@ -101,29 +101,20 @@ class Doors:
         request = ClaimRequest(claim=claim, rights=case.rights(), pending=case.asked, now=came)
         summary = f"{claim.action} by {claim.who}"[:200]
         try:
-            if case.newest:  # see Guard.run: no local activity where an update is completed by its answer
-                judged = await workflow.execute_activity_method(
-                    AttestActivities.check_claim, request, **PURE, summary=summary
-                )
-            else:
-                judged = await locally(
-                    workflow.execute_local_activity_method(
-                        AttestActivities.check_claim, request, **PURE, summary=summary
-                    )
-                )
+            answer = await judged(AttestActivities.check_claim, request, PURE, summary, remote=case.newest)
         except ActivityError as error:
             raise ApplicationError(reason(error), type="Refused") from error
-        if judged.accepted and claim.decision == "approve":
+        if answer.accepted and claim.decision == "approve":
             # Whoever started this case by himself is named in its history only; signals sent before are heard before.
             await case.attest()
-        if judged.accepted and claim.action == "decide":
+        if answer.accepted and claim.action == "decide":
             # While it was judged the case may have planned again, or begun to act, or heard the same person twice.
             wrong = mismatch(claim.model_dump(), case.asked, came)
             voices = case.asked.already if case.asked else ()
             wrong = wrong or barred(claim.who, claim.decision, case.rights(), voices)
-            judged = judged.model_copy(update={"accepted": not wrong, "why": wrong})
-        case.hear(judged)
-        return judged
+            answer = answer.model_copy(update={"accepted": not wrong, "why": wrong})
+        case.hear(answer)
+        return answer
 
     @decide_claim.validator
     def _decide_fits(self, claim: SignedClaim) -> None:

@@ -25,7 +25,7 @@ from runbooks.guard_words import Lock, reading
 from runbooks.people import OrderAttestRequest, OrderClaimRequest, Ordered
 from workflows.guard_page import guard_page
 from workflows.guard_turns import Settled, Turns, Word
-from workflows.locally import locally, reason
+from workflows.locally import judged, reason
 from workflows.loose import NOTHING, opened
 from workflows.retries import KEEP, LOOK, PURE, QUICK
 from workflows.uncancelled import uncancelled
@@ -72,8 +72,6 @@ class Guard:
         """Grants, tells, looks after the holder, and continues as new when it has handled enough."""
         # A run that began before there was this goes on without it; its next run has it.
         now = workflow.patched("guard-2026-11-28")
-        # Orders are judged by no local activity: a query that cuts its task short has the answer come in another task than in
-        # a replay, and an update that is completed there can never be completed again (temporalio 1.35, found by Resets).
         self._remote, self._begun = now, True
         self._keeps = now or workflow.patched("guard-remembers")
         # Whether the run before this one could write it down is not known here: once more.
@@ -306,16 +304,7 @@ class Guard:
         before = (self._state.halts, self._state.book.breaker_since)
         request, summary = OrderClaimRequest(claim=claim), f"{claim.action} by {claim.who}"[:200]
         try:
-            if self._remote:
-                judged = await workflow.execute_activity_method(
-                    AttestActivities.check_order, request, **PURE, summary=summary
-                )
-            else:
-                judged = await locally(
-                    workflow.execute_local_activity_method(
-                        AttestActivities.check_order, request, **PURE, summary=summary
-                    )
-                )
+            answer = await judged(AttestActivities.check_order, request, PURE, summary, remote=self._remote)
         except ActivityError as error:
             raise ApplicationError(reason(error), type="Refused") from error
         # Only now, since it is genuine: junk must not push out what keeps an old claim from counting again.
@@ -323,11 +312,11 @@ class Guard:
             raise ApplicationError("this claim was used before: send the order again", type="Refused")
         self._state.nonces = [*self._state.nonces, claim.nonce][-200:]
         meanwhile = before != (self._state.halts, self._state.book.breaker_since)
-        if judged.accepted and (meanwhile or self._state.stopped_after(claim.iat)):
+        if answer.accepted and (meanwhile or self._state.stopped_after(claim.iat)):
             why = "levers were stopped again after this order was given: look, and send it again"
-            judged = judged.model_copy(update={"accepted": False, "why": why})
-        self._obey(judged)
-        return judged
+            answer = answer.model_copy(update={"accepted": False, "why": why})
+        self._obey(answer)
+        return answer
 
     @order.validator
     def _order_is_new(self, claim: SignedClaim) -> None:
@@ -377,16 +366,7 @@ class Guard:
         bell, before = self._bell, (self._state.halts, self._state.book.breaker_since)
         request, summary = OrderAttestRequest(after_event_id=self._attested), "Who ordered what?"
         try:
-            if self._remote:
-                found = await workflow.execute_activity_method(
-                    AttestActivities.judge_orders, request, **LOOK, summary=summary
-                )
-            else:
-                found = await locally(
-                    workflow.execute_local_activity_method(
-                        AttestActivities.judge_orders, request, **LOOK, summary=summary
-                    )
-                )
+            found = await judged(AttestActivities.judge_orders, request, LOOK, summary, remote=self._remote)
         except ActivityError as error:
             # Nothing was let free. The bell stays rung, and after a pause it is looked at again.
             workflow.logger.error("orders could not be read: %s", error.cause or error)

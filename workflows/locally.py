@@ -7,11 +7,15 @@ would let the case fail, or its history could not be replayed any more.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
+from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
+from workflows.retries import Local
+
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -29,6 +33,16 @@ async def locally(answer: Awaitable[T]) -> T:
             activity_id="",
             retry_state=None,
         ) from error
+
+
+async def judged(
+    method: Callable[[Any, P], Awaitable[T]], request: P, options: Local, summary: str, *, remote: bool
+) -> T:
+    """What people said, judged. `remote`: by an ordinary activity. An update that the answer of a local one completes is stuck
+    for good where a query cut its task short (docs/temporal-pitfalls.md); a run that began before goes on with local ones."""
+    if remote:
+        return await workflow.execute_activity_method(method, request, **options, summary=summary)
+    return await locally(workflow.execute_local_activity_method(method, request, **options, summary=summary))
 
 
 def reason(error: ActivityError) -> str:

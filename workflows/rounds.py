@@ -38,7 +38,7 @@ class Rounds(Doors):
         super().__init__()
         self._round = 1
         self._cut_short = False
-        self._renewed = self._by_chance = self._tells_all = self._cancels = False
+        self._renewed = self._by_chance = self._tells_all = self._newest = False
         self._cancelled_in_temporal = False
 
     async def rounds(self, raw: RawValue) -> CaseResult:
@@ -50,10 +50,10 @@ class Rounds(Doors):
         self._renewed = now or workflow.patched("looks-and-rests")
         self._by_chance = now or workflow.patched("case-ids-by-chance")
         self._tells_all = now or workflow.patched("hands-over-what-was-overtaken")
-        self._cancels = now
+        self._newest = now
         while True:
             one = self._whole_round(raw)
-            case, result = await (uncancelled(one, self._cancel) if self._cancels else one)
+            case, result = await (uncancelled(one, self._cancel) if self._newest else one)
             # No await between this look and the return: an alert that comes later starts the next run instead.
             firing = any(d.status == "firing" for d in case.inbox)
             if not firing and workflow.all_handlers_finished():
@@ -86,7 +86,7 @@ class Rounds(Doors):
         run = info.first_execution_run_id[-8:] if self._by_chance else info.first_execution_run_id[:8]
         case = CaseFile(f"{info.workflow_id}#{run}.{self._round}", workflow.now())
         case.renewed, case.tries_on = self._renewed, self._by_chance  # which came in one release
-        case.cancelled, case.newest = self._cancelled_in_temporal, self._cancels
+        case.cancelled, case.newest = self._cancelled_in_temporal, self._newest
         if self._case is not None:
             case.attested_upto, case.bell, case.heard = self._case.attested_upto, self._case.bell, self._case.heard
             case.nonces = self._case.nonces
@@ -110,7 +110,7 @@ class Rounds(Doors):
         except Cancelled:
             return await self._cancelled(case)
         except asyncio.CancelledError:
-            if self._cancels:
+            if self._newest:
                 raise  # it is put out of memory
             return await self._cancelled(case)
         except ActivityError as error:
@@ -130,7 +130,7 @@ class Rounds(Doors):
         """
         stands = [s.standing for s in case.record.steps if s.standing is not None]
         why = "cancelled in Temporal" + (f"; {len(stands)} change(s) stand" if stands else "; nothing of it stands")
-        doubtful = _unproven(case.record) if self._cancels else []
+        doubtful = unproven(case.record) if self._newest else []
         why += "".join(f"; {what}" for what in doubtful)
         case.record.owner = await case.page_people(
             "cancelled", "A case was cancelled in Temporal", f"{why}\n\n{_story(case)}"
@@ -398,7 +398,7 @@ def _settled(record: CaseRecord, by_hand: Collection[str]) -> dict[str, str]:
     return out
 
 
-def _unproven(record: CaseRecord) -> list[str]:
+def unproven(record: CaseRecord) -> list[str]:
     """What a case that was cancelled leaves to people and nothing counts as standing."""
     out = []
     for step in record.steps:

@@ -134,6 +134,9 @@ class Standing:
 
     async def _proves_itself(self, request: RejoinRequest) -> Rejoin:
         """Takes as long as a model takes to load: a cancel of the case ends it, and its replica is taken away again."""
+        if not self.case.newest:
+            return await levers.rejoin(request)
+        self.case.mind_cancel()
         proof = asyncio.create_task(levers.rejoin(request))
         await workflow.wait_condition(lambda: proof.done() or self.case.cancelled)
         if not proof.done():
@@ -151,7 +154,8 @@ class Standing:
             look = await self._look()
             if look.by_hand and await self._ended(look.by_hand):
                 return "by_hand"
-            self.case.handed_back = False
+            if look.by_hand is not None:
+                self.case.handed_back = False
             self._absent = look.absent
             quiet = self._quiet()
             if look.gone and quiet:
@@ -198,7 +202,7 @@ class Standing:
         try:
             return await levers.watch(request)
         except ActivityError as error:
-            return WatchResult(gone=None, detail=f"could not be measured: {error.cause or error}")
+            return WatchResult(gone=None, detail=f"could not be measured: {error.cause or error}", by_hand=None)
 
     async def _ended(self, receipts: Collection[str]) -> bool:
         """What people took back, or settled, is theirs. True when nothing of the step is left to be watched."""
@@ -319,11 +323,15 @@ class Standing:
         stands = self.record.standing
         if stands is None:
             return True
-        if self.case.newest and (look := await self._look()).by_hand:
-            await self._ended(look.by_hand)
-            stands = self.record.standing
-            if stands is None:
+        if self.case.newest:
+            look = await self._look()
+            if look.by_hand is None:  # it may be theirs by now: nothing is taken back on a guess
+                self.case.note("not taken back", f"{self.step.id}: {look.detail}")
+                return False
+            if look.by_hand and await self._ended(look.by_hand):
                 return True
+            stands = self.record.standing
+            assert stands is not None
         # No state of a case says this: a Guard that doubts whether its lock is in use must hear it all the same.
         self.case.at_work = True
         whole = await self._taken_back(stands)

@@ -23,6 +23,8 @@ class HeldJournal(SqlJournal):
         self._each = False
         self.away = 0
         """So often what a case left cannot be read."""
+        self.blind = False
+        """Whether what people ended by hand cannot be read."""
         self.reached = asyncio.Event()
         self.go = asyncio.Event()
 
@@ -39,6 +41,12 @@ class HeldJournal(SqlJournal):
         found = await super().unsettled(workflow_id)
         await self._hold("left", workflow_id)
         return found
+
+    async def ended_by_hand(self, workflow_id: str) -> list[str]:
+        """See Journal."""
+        if self.blind:
+            raise Retryable("the journal is away")
+        return await super().ended_by_hand(workflow_id)
 
     async def remembered(self, domain: str) -> tuple[int, str] | None:
         """See Journal."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from activities.adapters.sql import SqlJournal
 from runbooks.policy import ClassPolicy, Policy
 from tests import lab as labs
+from tests.scenarios.held import HeldJournal
 from tests.scenarios.hostile import Handle, ended, hang, measured, send, signed
 from tests.scenarios.test_ends import settings_of
 from tests.scenarios.test_engine_crash import lose, weights
@@ -93,6 +95,38 @@ async def test_an_abort_after_an_undo_by_hand_finds_nothing_to_take_back(lab: la
         result = await handle.result()
         assert result["outcome"] == "aborted"
         assert "nothing of it stands" in result["why"]
+
+
+async def test_while_nobody_knows_what_people_settled_nothing_is_put_back(lab: labs.Lab) -> None:
+    """It is meant to stay, and the fault is gone: a restore would undo what a person has decided."""
+    engine = lab.engines["a1"]
+    journal = HeldJournal(lab.journal_url)
+    try:
+        parts = replace(lab.parts(lingering()), journal=journal)
+        async with labs.running_worker(parts), ended(lab) as cases:
+            handle, receipt = await mitigated(lab, cases, engine)
+            journal.blind = True
+            await undo._settle(settings_of(lab), receipt, "it stays out")
+            engine.go_on()
+            await lab.resolve(lab.hang(engine))
+            began = await looks(handle)
+
+            async def looked_on() -> bool:
+                return await looks(handle) >= began + 5
+
+            await labs.until(looked_on, "it was looked at again and again", 60)
+            assert engine.address not in await lab.rotation("chat-a")
+            journal.blind = False
+            assert (await handle.result())["outcome"] == "adopted"
+            assert engine.address not in await lab.rotation("chat-a")
+    finally:
+        journal.dispose()
+
+
+async def looks(handle: Handle) -> int:
+    """How often it was looked whether the fault is gone."""
+    events = (await handle.fetch_history()).events
+    return [e.activity_task_scheduled_event_attributes.activity_type.name for e in events].count("watch")
 
 
 async def test_of_a_step_in_two_increments_the_one_that_is_left_is_watched_on(lab: labs.Lab) -> None:

@@ -20,7 +20,7 @@ from tests.scenarios.held import HeldJournal
 from tests.scenarios.hostile import Handle, Pager, asking, ended, hang, measured, send, signed
 from tests.scenarios.test_guard_workflow import guard, start_guard, view
 from worker.plugin import interlock_plugin
-from workflows.rounds import _unproven
+from workflows.rounds import unproven
 
 NOON = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 
@@ -291,7 +291,7 @@ def test_what_a_cancelled_case_leaves_and_nothing_counts_is_named() -> None:
         StepRecord(step_id="2", lever="reroute_traffic", back="restorable", end="uncertain"),
         StepRecord(step_id="3", lever="reboot_node", back="irreversible", receipts=[done]),
     ]
-    assert _unproven(CaseRecord(case="c", workflow_id="w", run_id="r", opened_at=NOON, steps=steps)) == [
+    assert unproven(CaseRecord(case="c", workflow_id="w", run_id="r", opened_at=NOON, steps=steps)) == [
         "reroute_traffic may or may not have been applied",
         "reboot_node was done, cannot be taken back, and is not proven to help",
     ]
