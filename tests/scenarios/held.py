@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from activities.adapters.sql import SqlJournal
 from activities.errors import Retryable
@@ -75,3 +77,13 @@ class HeldJournal(SqlJournal):
         self._call = call if self._each else ""
         self.reached.set()
         await self.go.wait()
+
+
+@contextmanager
+def held_journal(url: str) -> Iterator[HeldJournal]:
+    """One that is let go with the block."""
+    journal = HeldJournal(url)
+    try:
+        yield journal
+    finally:
+        journal.dispose()

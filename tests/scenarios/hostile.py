@@ -159,6 +159,16 @@ async def waiting_case(
         yield Waiting(handle, asked["step"], asked["digest"], detection, engine, lab)
 
 
+async def mitigated(lab: labs.Lab, cases: list[Handle], engine: labs.Engine) -> tuple[Handle, str]:
+    """A hung engine that was isolated, and its receipt."""
+    await measured(lab)
+    await hang(lab, engine)
+    handle = await lab.start(lab.hang(engine))
+    cases.append(handle)
+    status = await lab.in_state(handle, "mitigated")
+    return handle, str(status["record"]["steps"][0]["receipts"][0]["id"])
+
+
 @asynccontextmanager
 async def ended(lab: labs.Lab) -> AsyncIterator[list[Handle]]:
     """Cases put into the list are ended with the block, what they left in Envoy is taken back, the Guard starts afresh."""

@@ -9,8 +9,8 @@ from typing import Any
 from activities.adapters.sql import SqlJournal
 from runbooks.policy import ClassPolicy, Policy
 from tests import lab as labs
-from tests.scenarios.held import HeldJournal
-from tests.scenarios.hostile import Handle, ended, hang, measured, send, signed
+from tests.scenarios.held import held_journal
+from tests.scenarios.hostile import Handle, ended, mitigated, send, signed
 from tests.scenarios.test_ends import settings_of
 from tests.scenarios.test_engine_crash import lose, weights
 from tests.scenarios.test_guard_workflow import view
@@ -26,16 +26,6 @@ def lingering(**classes: ClassPolicy) -> Policy:
 def receipts(status: dict[str, Any]) -> list[str]:
     """Of the first step, the oldest first."""
     return [r["id"] for r in status["record"]["steps"][0]["receipts"]]
-
-
-async def mitigated(lab: labs.Lab, cases: list[Handle], engine: labs.Engine) -> tuple[Handle, str]:
-    """A hung engine that was isolated, and its receipt."""
-    await measured(lab)
-    await hang(lab, engine)
-    handle = await lab.start(lab.hang(engine))
-    cases.append(handle)
-    status = await lab.in_state(handle, "mitigated")
-    return handle, receipts(status)[0]
 
 
 async def test_what_is_taken_back_by_hand_is_peoples_and_is_not_done_anew(lab: labs.Lab) -> None:
@@ -100,8 +90,7 @@ async def test_an_abort_after_an_undo_by_hand_finds_nothing_to_take_back(lab: la
 async def test_while_nobody_knows_what_people_settled_nothing_is_put_back(lab: labs.Lab) -> None:
     """It is meant to stay, and the fault is gone: a restore would undo what a person has decided."""
     engine = lab.engines["a1"]
-    journal = HeldJournal(lab.journal_url)
-    try:
+    with held_journal(lab.journal_url) as journal:
         parts = replace(lab.parts(lingering()), journal=journal)
         async with labs.running_worker(parts), ended(lab) as cases:
             handle, receipt = await mitigated(lab, cases, engine)
@@ -119,8 +108,6 @@ async def test_while_nobody_knows_what_people_settled_nothing_is_put_back(lab: l
             journal.blind = False
             assert (await handle.result())["outcome"] == "adopted"
             assert engine.address not in await lab.rotation("chat-a")
-    finally:
-        journal.dispose()
 
 
 async def looks(handle: Handle) -> int:

@@ -16,8 +16,8 @@ from runbooks.change import Receipt
 from runbooks.policy import LeverPolicy
 from runbooks.record import CaseRecord, StepRecord
 from tests import lab as labs
-from tests.scenarios.held import HeldJournal
-from tests.scenarios.hostile import Handle, Pager, asking, ended, hang, measured, send, signed
+from tests.scenarios.held import held_journal
+from tests.scenarios.hostile import Handle, Pager, asking, ended, hang, measured, mitigated, send, signed
 from tests.scenarios.test_guard_workflow import guard, start_guard, view
 from worker.plugin import interlock_plugin
 from workflows.rounds import unproven
@@ -47,8 +47,7 @@ async def test_a_cancel_that_lands_while_it_judges_or_acts_ends_the_case_with_wh
 ) -> None:
     """An act that waits a cancel out ends well, and says nothing of it: the case went on as if nobody had cancelled."""
     engine = lab.engines["a1"]
-    journal = HeldJournal(lab.journal_url)
-    try:
+    with held_journal(lab.journal_url) as journal:
         async with labs.running_worker(replace(lab.parts(), journal=journal)), ended(lab) as cases:
             await start_guard(lab, look_every_s=1)
             await measured(lab)
@@ -75,15 +74,12 @@ async def test_a_cancel_that_lands_while_it_judges_or_acts_ends_the_case_with_wh
             await labs.until(free, "the Guard has found the case closed")
             assert await counted(lab) == [{"chat-a": 1}] * CALLS[call]
             assert (engine.address in await lab.rotation("chat-a")) == (not CALLS[call])
-    finally:
-        journal.dispose()
 
 
 async def test_a_cancel_that_lands_in_a_tick_of_a_verify_is_not_taken_for_a_lost_tick(lab: labs.Lab) -> None:
     """The tick waits for an edge that answers nothing; after it the case would go on to verify, and restore later."""
     engine = lab.engines["a1"]
-    journal = HeldJournal(lab.journal_url)
-    try:
+    with held_journal(lab.journal_url) as journal:
         async with labs.running_worker(replace(lab.parts(), journal=journal)), ended(lab) as cases:
             await start_guard(lab, look_every_s=1)
             await measured(lab)
@@ -108,19 +104,13 @@ async def test_a_cancel_that_lands_in_a_tick_of_a_verify_is_not_taken_for_a_lost
                 return await counted(lab) == [{"chat-a": 1}] and (await view(lab))["holder"] is None
 
             await labs.until(there, "the Guard has found the case closed, and counts what stands")
-    finally:
-        journal.dispose()
 
 
 async def test_a_cancel_that_lands_in_a_look_at_the_fault_ends_the_watch(lab: labs.Lab) -> None:
     """Taken for a look that could not be had, it would be watched on, and restored once the fault was gone."""
     engine = lab.engines["a1"]
     async with labs.running_worker(lab.parts()), ended(lab) as cases:
-        await measured(lab)
-        await hang(lab, engine)
-        handle = await lab.start(lab.hang(engine))
-        cases.append(handle)
-        await lab.in_state(handle, "mitigated")
+        handle, _ = await mitigated(lab, cases, engine)
         lab.envoy.send_signal(signal.SIGSTOP)
         try:
             await labs.until(lambda: under_way(handle, "watch"), "a look is under way")
@@ -135,15 +125,10 @@ async def test_a_cancel_that_lands_in_a_look_at_the_fault_ends_the_watch(lab: la
 async def test_a_cancel_while_a_case_takes_back_what_it_did_ends_it_with_nothing_standing(lab: labs.Lab) -> None:
     """The undo that is under way is done to its end; for as long the case is at work, and keeps its domain."""
     engine = lab.engines["a1"]
-    journal = HeldJournal(lab.journal_url)
-    try:
+    with held_journal(lab.journal_url) as journal:
         async with labs.running_worker(replace(lab.parts(), journal=journal)), ended(lab) as cases:
             await start_guard(lab, look_every_s=1)
-            await measured(lab)
-            await hang(lab, engine)
-            handle = await lab.start(lab.hang(engine))
-            cases.append(handle)
-            await lab.in_state(handle, "mitigated")
+            handle, _ = await mitigated(lab, cases, engine)
             journal.arm("receive", handle.id)
             assert (await send(handle, signed(handle, "abort"))).accepted
             await journal.reached.wait()
@@ -158,8 +143,6 @@ async def test_a_cancel_while_a_case_takes_back_what_it_did_ends_it_with_nothing
                 return (await view(lab))["holder"] is None and await counted(lab) == []
 
             await labs.until(free, "nothing stands")
-    finally:
-        journal.dispose()
 
 
 async def test_what_fires_while_a_cancelled_case_is_being_closed_is_in_a_record_and_is_not_acted_on(
@@ -167,8 +150,7 @@ async def test_what_fires_while_a_cancelled_case_is_being_closed_is_in_a_record_
 ) -> None:
     """Its run was cancelled: the round after it records and tells, and touches nothing."""
     engine, other = lab.engines["a1"], lab.engines["a0"]
-    journal = HeldJournal(lab.journal_url)
-    try:
+    with held_journal(lab.journal_url) as journal:
         async with labs.running_worker(replace(lab.parts(asking()), journal=journal)), ended(lab) as cases:
             await measured(lab)
             await hang(lab, engine)
@@ -187,8 +169,6 @@ async def test_what_fires_while_a_cancelled_case_is_being_closed_is_in_a_record_
             record = CaseRecord.model_validate_json(await journal.record(result["case"]) or "")
             assert [d.alert for d in record.detections if d.status == "firing"] == ["FiredAgain"]
             assert {engine.address, other.address} <= await lab.rotation("chat-a")
-    finally:
-        journal.dispose()
 
 
 async def test_a_cancel_that_is_swallowed_by_a_release_is_heard_all_the_same(lab: labs.Lab) -> None:
@@ -197,8 +177,7 @@ async def test_a_cancel_that_is_swallowed_by_a_release_is_heard_all_the_same(lab
     isolate = LeverPolicy(max_endpoints_down=0, max_acts_per_hour=1000, attempts=1000)
     rules = labs.policy()
     rules = rules.model_copy(update={"levers": {**rules.levers, "isolate_endpoint": isolate}})
-    journal = HeldJournal(lab.journal_url)
-    try:
+    with held_journal(lab.journal_url) as journal:
         async with labs.running_worker(replace(lab.parts(rules), journal=journal)), ended(lab) as cases:
             await measured(lab)
             await hang(lab, engine)
@@ -212,8 +191,6 @@ async def test_a_cancel_that_is_swallowed_by_a_release_is_heard_all_the_same(lab
             result = await handle.result()
             assert (result["outcome"], result["why"]) == ("aborted", "cancelled in Temporal; nothing of it stands")
             assert await acts_after(handle) == []
-    finally:
-        journal.dispose()
 
 
 async def test_an_alert_that_comes_while_a_bad_start_is_told_is_recorded_though_the_case_is_cancelled(
@@ -243,8 +220,7 @@ async def test_an_alert_that_comes_while_a_bad_start_is_told_is_recorded_though_
 async def test_a_cancel_that_comes_while_the_last_record_is_written_changes_nothing_of_it(lab: labs.Lab) -> None:
     """Written anew, a restored case would be an aborted one, and people would be told of nothing that stands."""
     engine = lab.engines["a1"]
-    journal = HeldJournal(lab.journal_url)
-    try:
+    with held_journal(lab.journal_url) as journal:
         async with labs.running_worker(replace(lab.parts(), journal=journal)), ended(lab) as cases:
             await measured(lab)
             await hang(lab, engine)
@@ -260,8 +236,6 @@ async def test_a_cancel_that_comes_while_the_last_record_is_written_changes_noth
             await labs.until(lambda: told(handle), "its workflow has been told")
             journal.go.set()
             assert (await handle.result())["outcome"] == "restored"
-    finally:
-        journal.dispose()
 
 
 async def test_a_guard_that_is_cancelled_goes_on_and_forgets_no_halt(lab: labs.Lab) -> None:

@@ -13,8 +13,8 @@ from runbooks.guard import Answer, Release
 from runbooks.plan import GateVerdict, Verdict
 from runbooks.record import CaseRecord, Judged, sealed
 from tests import lab as labs
-from tests.scenarios.held import HeldJournal
-from tests.scenarios.hostile import ended, hang, measured, send, signed
+from tests.scenarios.held import held_journal
+from tests.scenarios.hostile import ended, hang, measured, mitigated, send, signed
 from tests.scenarios.test_guard_workflow import guard, held_by_another, question, start_guard, view
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -93,15 +93,10 @@ async def test_a_lock_that_its_open_case_does_not_know_of_is_given_up(lab: labs.
 async def test_a_case_that_takes_back_what_it_did_keeps_its_lock_however_long_that_takes(lab: labs.Lab) -> None:
     """Its state says that something stands; its undo is written, and the journal does not take the receipt."""
     engine = lab.engines["a1"]
-    journal = HeldJournal(lab.journal_url)
-    try:
+    with held_journal(lab.journal_url) as journal:
         async with labs.running_worker(replace(lab.parts(), journal=journal)), ended(lab) as cases:
             await start_guard(lab, look_every_s=1)
-            await measured(lab)
-            await hang(lab, engine)
-            handle = await lab.start(lab.hang(engine))
-            cases.append(handle)
-            await lab.in_state(handle, "mitigated")
+            handle, _ = await mitigated(lab, cases, engine)
             journal.arm("receive", handle.id, each=True)
             assert (await send(handle, signed(handle, "abort"))).accepted
             await journal.reached.wait()
@@ -116,8 +111,6 @@ async def test_a_case_that_takes_back_what_it_did_keeps_its_lock_however_long_th
             journal.go.set()
             assert (await handle.result())["outcome"] == "aborted"
             assert (await view(lab))["holder"] is None
-    finally:
-        journal.dispose()
 
 
 async def looked(lab: labs.Lab) -> int:
