@@ -6,8 +6,8 @@ import threading
 
 import uvicorn
 
-from worker import cli, doors, telemetry, temporal
+from worker import cli, doors, intake_process, serving, telemetry, temporal
 from worker.commands import intake
 
 assert threading.active_count() == 1, "a process with threads must not be forked"
-__all__ = ["cli", "doors", "intake", "telemetry", "temporal", "uvicorn"]
+__all__ = ["cli", "doors", "intake", "intake_process", "serving", "telemetry", "temporal", "uvicorn"]

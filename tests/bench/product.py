@@ -35,6 +35,7 @@ from worker.doors import build_doors, fleet_of, notify_of, policy_of
 from worker.leave import leave
 from worker.parts import parts_of
 from worker.plugin import interlock_plugin
+from worker.serving import serving
 from worker.settings import Settings, load
 from worker.telemetry import Telemetry, setup
 from worker.temporal import connect, register_search_attributes
@@ -125,7 +126,7 @@ def main() -> None:
     """As the embedded profile's."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    leave(lambda: asyncio.run(serve(load(), doors=sys.argv[1] == "embedded")))
+    leave(lambda: serving(serve(load(), doors=sys.argv[1] == "embedded")))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from worker.doors import fleet_of, notify_of
 from worker.node import actuator_of, node_of
 from worker.parts import parts_of
 from worker.plugin import interlock_plugin
+from worker.serving import serving
 from worker.settings import BadSettings, Settings, load
 from worker.telemetry import setup
 from worker.temporal import connect, metrics_runtime, register_search_attributes
@@ -41,7 +42,7 @@ def worker(
         raise typer.BadParameter("--bmc goes with --node")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs URLs, and a webhook's URL is a secret
-    asyncio.run(_run(load(), node, bmc))
+    serving(_run(load(), node, bmc))
 
 
 async def _run(settings: Settings, node: str, bmc: bool) -> None:

@@ -17,6 +17,7 @@ from worker.doors import build_doors, fleet_of, notify_of, policy_of
 from worker.leave import leave
 from worker.parts import parts_of
 from worker.plugin import interlock_plugin
+from worker.serving import serving
 from worker.settings import Settings, load
 from worker.telemetry import setup
 from worker.temporal import connect, register_search_attributes
@@ -53,7 +54,7 @@ def main() -> None:
     """Serves until it is told to stop, and ends the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs URLs, and a webhook's URL is a secret
-    leave(lambda: asyncio.run(serve(load())))
+    leave(lambda: serving(serve(load())))
 
 
 if __name__ == "__main__":
