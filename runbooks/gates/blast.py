@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runbooks.change import Change
+from runbooks.change import Blast, Change
 from runbooks.facts import Facts, StandingReceipt, Unknown
 from runbooks.gates.question import Question, named, say, unknown
 from runbooks.guard_book import over_budget
@@ -76,11 +76,25 @@ def g2_blast_radius(q: Question, f: Facts) -> GateVerdict:
             "deny",
             f"{blast.refused_share:.0%} more refused at once; the largest increment is {limits.largest_increment:.0%}",
         )
-    return say(
-        "G2",
-        "allow",
-        f"{blast.endpoints} endpoint(s) out, {blast.largest_share:.0%} of traffic, {len(standing)} standing",
-    )
+    return say("G2", "allow", f"{_taken(blast)}; {_beside(standing)}")
+
+
+def _taken(blast: Blast) -> str:
+    """What goes, for whoever must say yes to it."""
+    parts = [
+        *(f"{count} of {pool} out" for pool, count in blast.endpoints_down.items()),
+        *(f"{count} of {pool} restarted" for pool, count in blast.restarting.items()),
+        *(f"node {name} out" for name in blast.nodes),
+        *([f"{blast.gpus} GPUs taken"] if blast.gpus else []),
+        *(f"{share:.0%} of {route} moved" for route, share in blast.share_moved.items()),
+        *(f"{share:.0%} of {route} on another version" for route, share in blast.changed.items()),
+        *([f"{blast.refused_share:.0%} more refused"] if blast.refused_share else []),
+    ]
+    return ", ".join(parts) or "nothing goes out of service"
+
+
+def _beside(standing: Sequence[StandingReceipt]) -> str:
+    return f"{len(standing)} change(s) of the domain stand already" if standing else "no other change stands"
 
 
 def _nodes_and_gpus(q: Question, change: Change, standing: Sequence[StandingReceipt]) -> GateVerdict | None:

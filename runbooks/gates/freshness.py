@@ -72,7 +72,7 @@ def g16_fault_now(q: Question, f: Facts) -> GateVerdict:
             return say("G16", "allow", f"the rings before have mended it: {f.fault.value.detail}")
         if not f.fault.value.holds:
             return say("G16", "hold", f"the fault cannot be seen now: {f.fault.value.detail}", until)
-        return say("G16", "allow", f.fault.value.detail)
+        return say("G16", "allow", f"the fault holds: {f.fault.value.detail}")
     if f.fault.value.holds:
         return say("G16", "hold", f"the fault is still there: {f.fault.value.detail}", until)
     return say("G16", "allow", f"the fault is gone: {f.fault.value.detail}")

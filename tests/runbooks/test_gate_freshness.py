@@ -83,7 +83,7 @@ G1 = [
 
 NO_WORD = "whether the fault still holds is unknown: x"
 G16 = [
-    (verdict("G16", "allow", "no token"), question(), facts()),
+    (verdict("G16", "allow", "the fault holds: no token"), question(), facts()),
     (verdict("G16", "hold", "the fault cannot be seen now: 3 tokens"), question(), facts(fault=GONE)),
     (verdict("G16", "hold", "the fault is still there: no token"), question(purpose="restore"), facts()),
     (verdict("G16", "allow", "the fault is gone: 3 tokens"), question(purpose="restore"), facts(fault=GONE)),
@@ -92,7 +92,7 @@ G16 = [
     (verdict("G16", "deny", NO_WORD, unknown=True), question(purpose="restore"), facts(fault=X)),
     (verdict("G16", "deny", NO_WORD, unknown=True), question(policy=policy(ask_on_unknown=ALL_ASK)), facts(fault=X)),
     (verdict("G16", "allow", "the rings before have mended it: 3 tokens"), RING, facts(fault=GONE, guard=rings())),
-    (verdict("G16", "allow", "no token"), RING, facts(guard=rings())),
+    (verdict("G16", "allow", "the fault holds: no token"), RING, facts(guard=rings())),
     (verdict("G16", "hold", "the fault cannot be seen now: 3 tokens"), RING, facts(fault=GONE)),
     (verdict("G16", "hold", "the fault cannot be seen now: 3 tokens"), RING, facts(fault=GONE, guard=X)),
     (verdict("G16", "hold", "the fault is still there: no token"),
