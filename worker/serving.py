@@ -12,8 +12,8 @@ from typing import Any
 
 import uvloop
 
-COLLECT_AFTER = (10_000, 20, 10)
-"""Of `gc.set_threshold`. A full round still comes, after some two million new objects: a case that was put out of memory is
+COLLECT_AFTER = (5_000, 10, 10)
+"""Of `gc.set_threshold`. A full round still comes, after half a million new objects: a case that was put out of memory is
 found by nothing else, for its parts know each other."""
 
 
