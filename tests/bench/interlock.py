@@ -207,19 +207,27 @@ class Interlock:
             job.cancel()
 
     async def kept(self, accepted: Sequence[Sent]) -> tuple[int, str]:
-        """Each fingerprint is looked for in the history that its answer named."""
+        """Each fingerprint is looked for in the history that its answer named, until all are there or for half a minute: what came
+        while a workflow task was with a worker that was killed is durable at once, and in the history when that task has timed
+        out, ten seconds after it began."""
         client = await Client.connect(self.address)
-        texts: dict[tuple[str, str], str] = {}
-        found = 0
-        for sent in accepted:
-            result = json.loads(sent.answer)["results"][0]
-            name = (result["workflow_id"], result["run_id"])
-            if name not in texts:
-                history = await client.get_workflow_handle(name[0], run_id=name[1] or None).fetch_history()
-                texts[name] = history.to_json()
-                texts[name] += "".join(_payloads(json.loads(texts[name])))
-            found += sent.alert.fingerprint in texts[name]
-        return found, "fingerprints found in workflow histories"
+        found: set[str] = set()
+
+        async def all_of_them() -> bool:
+            texts: dict[tuple[str, str], str] = {}
+            for sent in accepted:
+                result = json.loads(sent.answer)["results"][0]
+                name = (result["workflow_id"], result["run_id"])
+                if name not in texts:
+                    history = await client.get_workflow_handle(name[0], run_id=name[1] or None).fetch_history()
+                    texts[name] = history.to_json()
+                    texts[name] += "".join(_payloads(json.loads(texts[name])))
+                if sent.alert.fingerprint in texts[name]:
+                    found.add(sent.alert.fingerprint)
+            return len(found) == len({s.alert.fingerprint for s in accepted})
+
+        await until(all_of_them, 30.0, 1.0)
+        return sum(s.alert.fingerprint in found for s in accepted), "fingerprints found in workflow histories"
 
     def _cases(self, endpoint: str) -> str:
         """When a case of an engine closed last, read from the journal's file: asking the worker would be load on it."""
