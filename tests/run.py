@@ -4,7 +4,7 @@ Such a process can die with SIGABRT or SIGSEGV after its work is done (facts/tem
 
 Without paths it runs everything in two lanes side by side, since most tests wait for something most of the time. The
 kill lanes, which are many processes at once, come last, when the other lane has ended. What has failed by then is run once
-more, each alone; what passes is told with its first failure (docs/adr/0015).
+more, each alone (what one fixture failed, together); what passes is told with its first failure (docs/adr/0015).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ LAST = ("crash", "crash_kube")
 KEEP = "--keep-outcome="
 """The file to which the second lane writes what became of it."""
 ALONE_AT_MOST = 5
-"""So many tests may fail beside others and pass alone. More are a pattern and no accident, and fail the run."""
+"""So many things may fail beside others and pass alone: tests, or fixtures with all that stand on them. More are a pattern
+and no accident, and fail the run."""
 OK, FAILED, NONE_FOUND = (
     int(code) for code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 )
@@ -111,11 +112,18 @@ def _again(options: Sequence[str], failed: dict[str, str], lanes: Sequence[Lane]
     """The exit status, when all that failed has had its second try."""
     if not failed:
         return max([lane.status for lane in lanes if lane.status != NONE_FOUND] or [NONE_FOUND])
-    if len(failed) > ALONE_AT_MOST:
-        _head(f"{len(failed)} tests failed; more than {ALONE_AT_MOST} are no accident: none is run again")
+    accidents = _accidents(failed)
+    if len(accidents) > ALONE_AT_MOST:
+        _head(f"{_count(failed, accidents)}; more than {ALONE_AT_MOST} are no accident: none is run again")
+        # At the very end: whoever has only the last lines of a log learns what it was.
+        for why, names in accidents.items():
+            print(f"{len(names)} × {_in_a_line(why)}\n    {names[0]}", flush=True)
         return FAILED
-    _head(f"run again, alone: {len(failed)}")
-    alone = {name: subprocess.call([*_python(options), name]) == OK for name in failed}
+    _head(f"run again, alone: {_count(failed, accidents)}")
+    alone: dict[str, bool] = {}
+    for names in accidents.values():
+        passed = subprocess.call([*_python(options), *names]) == OK
+        alone |= dict.fromkeys(names, passed)
     for heading, passed in (("passed only when alone (load)", True), ("failed twice", False)):
         names = [name for name in failed if alone[name] is passed]
         if names:
@@ -123,6 +131,30 @@ def _again(options: Sequence[str], failed: dict[str, str], lanes: Sequence[Lane]
         for name in names:
             print(f"{name}\n{failed[name]}", flush=True)
     return OK if all(alone.values()) else FAILED
+
+
+def _accidents(failed: dict[str, str]) -> dict[str, list[str]]:
+    """Failure → its tests. A fixture of a session or module that could not be made fails every test that stands on it with
+    the same words: that happened once."""
+    found: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        # The error and where it was raised. Frames above it and what was printed differ from test to test.
+        lines = why.partition("\n--- ")[0].splitlines()
+        error = "\n".join([*(line for line in lines if line.startswith("E ")), lines[-1]])
+        found.setdefault(error if why.startswith("setup: ") else f"{error}\n{name}", []).append(name)
+    return found
+
+
+def _count(failed: dict[str, str], accidents: dict[str, list[str]]) -> str:
+    return f"{len(failed)} test(s) failed by {len(accidents)} cause(s)"
+
+
+def _in_a_line(error: str) -> str:
+    """The first line that pytest marks as the error, and where."""
+    lines = error.splitlines()
+    marked = [line[1:].strip() for line in lines if line.startswith("E ")]
+    where = next((line for line in reversed(lines) if "::" not in line), "")
+    return f"{(marked or lines)[0][:300]} ({where})"
 
 
 def _python(options: Sequence[str]) -> list[str]:

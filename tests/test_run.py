@@ -91,8 +91,36 @@ def test_more_than_five_are_no_accident(tmp_path: Path) -> None:
     made = [once(six, f"n{n}") for n in range(6)]
     status, said = suite(six, "".join(made[:3]), "".join(made[3:]))
     assert status == 1
-    assert "6 tests failed; more than 5 are no accident" in said
+    assert "6 test(s) failed by 6 cause(s); more than 5 are no accident" in said
     assert ALONE not in said
+    told = said.rpartition("no accident")[2]  # the last lines of a log say what it was
+    for n in range(6):
+        assert f"1 × AssertionError: too slow: n{n}" in told
+
+
+def test_what_one_fixture_failed_is_one_accident(tmp_path: Path) -> None:
+    """A server that did not start once fails all that stand on it; they are run again together, and each must pass."""
+    seen = tmp_path / "seen"
+    fixture = (
+        "import pytest\nfrom pathlib import Path\n@pytest.fixture(scope='session')\ndef server():\n"
+        f"    seen = Path({str(seen)!r})\n    first = not seen.exists()\n    seen.touch()\n    print('starting')\n"
+        "    if first:\n        raise TimeoutError('it did not start')\n"
+    )
+    tests = "".join(f"def test_on_it_{n}(server):\n    print({n})\n" for n in range(8))
+    status, said = suite(tmp_path, fixture + tests, GOOD)
+    assert status == 0
+    assert "8 test(s) failed by 1 cause(s)" in said
+    assert f"{ALONE}: 8" in said
+
+
+def test_of_what_one_fixture_failed_one_that_fails_again_fails_the_run(tmp_path: Path) -> None:
+    """The others are told beside it."""
+    fixture = "import pytest\n@pytest.fixture(scope='module')\ndef server():\n    raise TimeoutError('never')\n"
+    tests = "".join(f"def test_on_it_{n}(server):\n    pass\n" for n in range(7))
+    status, said = suite(tmp_path, fixture + tests, GOOD)
+
+    assert status == 1
+    assert f"{TWICE}: 7" in said
 
 
 @pytest.mark.parametrize("lane", ["first", "aside"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import yaml
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 STRATEGIC = "application/strategic-merge-patch+json"
+PATIENCE_S = 40
+"""How long the same is applied again to a server that is busy."""
 
 
 @cache
@@ -73,7 +76,22 @@ class Api:
         """Server-side apply of one manifest, or of a YAML text of several; what the server made of each."""
         documents = [manifest] if isinstance(manifest, dict) else [d for d in yaml.safe_load_all(manifest) if d]
         params = {"fieldManager": manager, "force": str(force).lower()}
-        return [self.request("PATCH", self.path_of(d), d, APPLY, **params) for d in documents]
+        return [self._applied(d, params) for d in documents]
+
+    def _applied(self, document: dict[str, Any], params: dict[str, str]) -> dict[str, Any]:
+        # A server that has just come up on a busy machine is slow, or says 429 or 5xx. To apply twice is to apply once.
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self.request("PATCH", self.path_of(document), document, APPLY, **params)
+            except httpx.HTTPStatusError as error:
+                status = error.response.status_code
+                if (status != httpx.codes.TOO_MANY_REQUESTS and status < 500) or time.monotonic() > end:
+                    raise
+            except httpx.TransportError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.2)
 
     def path_of(self, manifest: dict[str, Any]) -> str:
         """Where the object lives, by the server's own discovery. KeyError when it serves no such kind."""

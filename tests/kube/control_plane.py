@@ -54,8 +54,8 @@ class ControlPlane:
             try:
                 self._start()
                 return
-            except RuntimeError:
-                # A port that was free when it was picked may be taken when it is bound.
+            except (RuntimeError, httpx.HTTPError):
+                # A port that was free when it was picked may be taken when it is bound; a server may be too busy to answer.
                 self.stop()
                 if attempt == ATTEMPTS:
                     raise
@@ -145,10 +145,15 @@ class ControlPlane:
         end = time.monotonic() + deadline_s
         for name in names:
             path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
-            while not manifests.condition(self.api.get(path), "Established"):
+            while not self._established(path):
                 if time.monotonic() > end:
                     raise RuntimeError(f"{name} is not established after {deadline_s} s")
                 time.sleep(0.05)
+
+    def _established(self, path: str) -> bool:
+        with contextlib.suppress(httpx.HTTPError):  # busy: asked again until the deadline
+            return bool(manifests.condition(self.api.get(path), "Established"))
+        return False
 
     def pause_component(self, name: Component) -> None:
         """SIGSTOP: it keeps its connections and answers nothing."""

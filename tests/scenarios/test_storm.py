@@ -38,6 +38,9 @@ ASKED_AT_MOST = 6
 TOLD_AT_MOST = 20
 """Pages in all: a few for the first cases, a few for the domain's. Not 200."""
 
+GATHERED_S = 240
+"""What is judged is how few cases and pages there are, not how fast two cores beside another lane come to it (25 to 120 s)."""
+
 
 def library(name: str) -> Library:
     """The shipped catalogue, quick; no Prometheus runs here, so the first sick node says whether the fault is there."""
@@ -157,7 +160,7 @@ async def storm(lab: labs.Lab, folder: Path, name: str, rules: Policy) -> AsyncI
             yield Storm(made, http, datetime.now(UTC))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 @pytest.mark.filterwarnings("ignore:Cannot find activity to cancel")  # of the SDK, for a check that ran out of time
 @pytest.mark.parametrize("mode", ["ask", "auto"])
 async def test_two_hundred_node_alerts_of_one_cluster_are_one_case_and_nobody_clicks_two_hundred_times(
@@ -210,5 +213,5 @@ async def gathered(one: Storm, nodes: Sequence[str], begun: float) -> float:
             return False
         return own | set(await one.members()) >= {f"{one.site.name}/node/{n}" for n in nodes}
 
-    await labs.until(so, "all alerts are in the domain's case", 120)
+    await labs.until(so, "all alerts are in the domain's case", GATHERED_S)
     return time.monotonic() - begun

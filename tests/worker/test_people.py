@@ -23,7 +23,7 @@ from runbooks.detection import TASK_QUEUE, guard_id
 from runbooks.policy import Policy
 from worker.identity import DevIssuer, Verifier, dev_issuer, ensure_claim_key
 from worker.intake_http import answer_problems
-from worker.people import people_router
+from worker.people import Cases, people_router
 from worker.people_desk import PeopleDeps
 from worker.telemetry import Telemetry
 
@@ -300,6 +300,23 @@ async def test_one_case_is_shown_from_wherever_it_is(ana: httpx.AsyncClient, cas
     assert (await ana.get("/v1/cases/c-1")).json() == RECORD
     assert (await ana.get("/v1/cases/remediate:nowhere")).status_code == 404
     assert (await ana.get("/v1/cases/c-2")).status_code == 404
+
+
+async def test_a_closed_case_is_shown_with_the_head_that_was_sealed(deps: PeopleDeps) -> None:
+    """Temporal answers by replaying, and its clock after a local activity may run otherwise: then its chain has another head."""
+    sealed = {"case": "c-1", "head": "as sealed"}
+
+    async def closed_case(name: str) -> dict[str, Any] | None:
+        return {"state": "closed", "record": sealed} if name == "c-1" else None
+
+    desk = Cases(replace(deps, closed_case=closed_case))
+    replayed = {"case": "c-1", "closed_at": "2026-11-28T13:00:00Z", "head": "as replayed"}
+
+    assert await desk._as_written({"state": "closed", "record": replayed}) == {"state": "closed", "record": sealed}
+    for other in ({"state": "starting"}, {"state": "holding", "record": {**replayed, "closed_at": None}}):
+        assert await desk._as_written(other) == other, "an open case says itself how it stands"
+    unwritten = {"state": "closing", "record": {**replayed, "case": "c-2"}}
+    assert await desk._as_written(unwritten) == unwritten
 
 
 async def interlock(api: str, token: str, *words: str) -> tuple[int, str, str]:
