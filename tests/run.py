@@ -140,7 +140,8 @@ def _accidents(failed: dict[str, str]) -> dict[str, list[str]]:
     for name, why in failed.items():
         # The error and where it was raised. Frames above it and what was printed differ from test to test.
         lines = why.partition("\n--- ")[0].splitlines()
-        error = "\n".join([*(line for line in lines if line.startswith("E ")), lines[-1]])
+        marked = [line for line in lines if line.startswith("E ")]
+        error = "\n".join([*marked, lines[-1]] if marked else lines)
         found.setdefault(error if why.startswith("setup: ") else f"{error}\n{name}", []).append(name)
     return found
 

@@ -248,12 +248,19 @@ async def halted(
     return {p.lever: p for p in found}
 
 
+@pytest.fixture
+def done(halted: dict[str, Played], lever: str) -> Played:
+    """What became of the test's lever. One that was not played to its end fails all its tests as one (tests/run.py)."""
+    found = halted[lever]
+    if found.why:
+        pytest.fail(f"{found.why}\nbefore:\n{found.timeline}", pytrace=False)
+    return found
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("lever", LEVERS)
-def test_a_halt_stops_this_lever_in_every_step_within_five_seconds(halted: dict[str, Played], lever: str) -> None:
+def test_a_halt_stops_this_lever_in_every_step_within_five_seconds(done: Played, lever: str) -> None:
     """Asking, queued, with the permit, inside the act, verifying: measured where it is written."""
-    done = halted[lever]
-    assert not done.why, f"{done.why}\n--- before:\n{done.timeline}"
     print(f"{lever}: an act was written at most {done.latest():.2f} s after a halt")
     assert done.latest() <= 5.0, done.timeline
     for moment in MOMENTS:
@@ -279,10 +286,8 @@ async def test_a_resume_that_nobody_vouches_for_changes_nothing_and_its_answer_i
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("lever", LEVERS)
-def test_after_a_resume_this_lever_is_planned_and_approved_anew(halted: dict[str, Played], lever: str) -> None:
+def test_after_a_resume_this_lever_is_planned_and_approved_anew(done: Played) -> None:
     """One new plan and one new question per halt, and the approval of before counts for nothing."""
-    done = halted[lever]
-    assert not done.why, done.why
     for moment in MOMENTS:
         plans, asked = done.plans[moment]
         assert plans >= 1, moment
@@ -291,12 +296,8 @@ def test_after_a_resume_this_lever_is_planned_and_approved_anew(halted: dict[str
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("lever", LEVERS)
-def test_under_a_halt_what_this_lever_did_is_undone_or_restored_all_the_same(
-    halted: dict[str, Played], lever: str
-) -> None:
+def test_under_a_halt_what_this_lever_did_is_undone_or_restored_all_the_same(done: Played, lever: str) -> None:
     """Undo, restore and uncordon go on."""
-    done = halted[lever]
-    assert not done.why, done.why
     back = {"rebalance_nodes", "increase_capacity", "freeze_changes", *TRAFFIC}
     assert done.outcome == ("restored" if lever in back else "fixed"), done.timeline
     if lever in back:
