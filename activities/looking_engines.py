@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from statistics import median
 
 from activities.ports import Generation
@@ -12,6 +13,9 @@ from runbooks.taxonomy_evidence import Measured
 SLOW, HOT = 0.6, 2.5
 """Of the siblings' tokens/s; of the mean work. Ours (I): under what an engine of the same kind makes with the same work, by
 far more than its noise; and what no even balancing gives."""
+BY_CHANCE = 3.0
+"""Standard deviations of a count that are no news (I). A look is one moment: of three engines with five requests among them
+one has all five now and then, and our own probes are among them."""
 
 
 @dataclass(frozen=True)
@@ -63,5 +67,6 @@ def of_loads(loads: Mapping[str, Load], mine: Sequence[str]) -> dict[str, Measur
         usual = median(other.tokens_s for a, other in loads.items() if a != address)
         usual_work = median(other.work for a, other in loads.items() if a != address)
         slow += one.work >= max(1.0, usual_work) and one.tokens_s < SLOW * usual
-        hot += mean > 1 and one.work > HOT * mean and one.tokens_s >= 0.9 * usual
+        above = max(HOT * mean, mean + BY_CHANCE * sqrt(mean))
+        hot += mean > 1 and one.work > above and one.tokens_s >= 0.9 * usual
     return {"slow_endpoints": float(slow), "hot_endpoints": float(hot)}

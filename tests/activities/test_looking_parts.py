@@ -58,6 +58,15 @@ def test_hot_is_far_more_work_at_the_siblings_speed() -> None:
     assert of_loads(loads, list(loads)) == {"slow_endpoints": 0.0, "hot_endpoints": 1.0}
 
 
+def test_a_handful_of_requests_that_met_at_one_engine_is_chance() -> None:
+    """A look is one moment. Measured: three engines with five requests among them, some of which were looks of other cases."""
+    met = {"a": Load(5, 90), "b": Load(0, 90), "c": Load(0, 90)}
+    hot = {"a": Load(12, 90), "b": Load(1, 90), "c": Load(1, 90)}
+
+    assert of_loads(met, list(met))["hot_endpoints"] == 0.0
+    assert of_loads(hot, list(hot))["hot_endpoints"] == 1.0
+
+
 def test_one_engine_has_no_siblings() -> None:
     """Nothing is said rather than nothing found."""
     assert of_loads({"a": Load(4, 1)}, ["a"]) == {}
