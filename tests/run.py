@@ -14,9 +14,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,17 +37,49 @@ OK, FAILED, NONE_FOUND = (
 
 @dataclass(eq=False)
 class Lane:
-    """What became of one run of pytest. `failed`: test → its failure in full. `whole`: it came to all of its tests."""
+    """What became of one run of pytest. `failed`: test → its failure in full. `wide`: test → the fixture of its module or
+    session that could not be made. `whole`: it came to all of its tests."""
 
     status: int = -1
     whole: bool = False
     failed: dict[str, str] = field(default_factory=dict)
+    wide: dict[str, str] = field(default_factory=dict)
 
     @property
     def told(self) -> bool:
         """It ended by itself, and what it failed by is known test by test."""
         passed = self.status in (OK, NONE_FOUND)
         return self.whole and (passed or (self.status == FAILED and bool(self.failed)))
+
+    def __post_init__(self) -> None:
+        self._broken: list[tuple[BaseException, str]] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+        """Notes by which fixture of more than one test a failure came; pytest raises it anew for every test that follows."""
+        try:
+            return (yield)
+        except BaseException as error:
+            if fixturedef.scope != "function" and all(error is not known for known, _ in self._broken):
+                self._broken.append((error, f"{fixturedef.baseid}::{fixturedef.argname}"))
+            raise
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """What hung is each time its own: a time-out says nothing of why."""
+        report = yield
+        if (
+            report.failed
+            and call.when == "setup"
+            and call.excinfo is not None
+            and "Timeout (>" not in str(call.excinfo.value)
+        ):
+            fixture = next((name for error, name in self._broken if error is call.excinfo.value), None)
+            if fixture is not None:
+                self.wide[item.nodeid] = fixture
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps a failure, whether it was in the test or in what it stands on."""
@@ -59,6 +92,7 @@ class Lane:
         """Names tests by their whole path: they are run again from elsewhere."""
         self.whole = not (session.shouldfail or session.shouldstop)
         self.failed = {f"{session.config.rootpath}/{name}": why for name, why in self.failed.items()}
+        self.wide = {f"{session.config.rootpath}/{name}": fixture for name, fixture in self.wide.items()}
 
 
 def run(args: Sequence[str]) -> Lane:
@@ -105,14 +139,15 @@ def both(options: Sequence[str], first: Sequence[Path], aside: Sequence[Path]) -
     if statuses != [lane.status for lane in lanes] or not all(lane.told for lane in lanes):
         _head("a lane did not come to its end: nothing is run again")
         return max(FAILED, *statuses)
-    return _again(options, {name: why for lane in lanes for name, why in lane.failed.items()}, lanes)
+    return _again(options, lanes)
 
 
-def _again(options: Sequence[str], failed: dict[str, str], lanes: Sequence[Lane]) -> int:
+def _again(options: Sequence[str], lanes: Sequence[Lane]) -> int:
     """The exit status, when all that failed has had its second try."""
+    failed = {name: why for lane in lanes for name, why in lane.failed.items()}
     if not failed:
         return max([lane.status for lane in lanes if lane.status != NONE_FOUND] or [NONE_FOUND])
-    accidents = _accidents(failed)
+    accidents = _accidents(failed, {name: fixture for lane in lanes for name, fixture in lane.wide.items()})
     if len(accidents) > ALONE_AT_MOST:
         _head(f"{_count(failed, accidents)}; more than {ALONE_AT_MOST} are no accident: none is run again")
         # At the very end: whoever has only the last lines of a log learns what it was.
@@ -133,16 +168,16 @@ def _again(options: Sequence[str], failed: dict[str, str], lanes: Sequence[Lane]
     return OK if all(alone.values()) else FAILED
 
 
-def _accidents(failed: dict[str, str]) -> dict[str, list[str]]:
+def _accidents(failed: dict[str, str], wide: dict[str, str]) -> dict[str, list[str]]:
     """Failure → its tests. A fixture of a session or module that could not be made fails every test that stands on it with
-    the same words: that happened once."""
+    the same words: that happened once. Everything else happened to one test."""
     found: dict[str, list[str]] = {}
     for name, why in failed.items():
         # The error and where it was raised. Frames above it and what was printed differ from test to test.
         lines = why.partition("\n--- ")[0].splitlines()
         marked = [line for line in lines if line.startswith("E ")]
         error = "\n".join([*marked, lines[-1]] if marked else lines)
-        found.setdefault(error if why.startswith("setup: ") else f"{error}\n{name}", []).append(name)
+        found.setdefault(f"{error}\n{wide.get(name, name)}", []).append(name)
     return found
 
 

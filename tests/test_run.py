@@ -113,6 +113,16 @@ def test_what_one_fixture_failed_is_one_accident(tmp_path: Path) -> None:
     assert f"{ALONE}: 8" in said
 
 
+def test_what_failed_test_by_test_is_no_one_accident(tmp_path: Path) -> None:
+    """A fixture of a single test was made six times, whatever words it failed with."""
+    fixture = "import pytest\n@pytest.fixture\ndef server():\n    raise TimeoutError('it did not start')\n"
+    tests = "".join(f"def test_on_it_{n}(server):\n    pass\n" for n in range(6))
+    status, said = suite(tmp_path, fixture + tests, GOOD)
+
+    assert status == 1
+    assert "6 test(s) failed by 6 cause(s); more than 5 are no accident" in said
+
+
 def test_of_what_one_fixture_failed_one_that_fails_again_fails_the_run(tmp_path: Path) -> None:
     """The others are told beside it."""
     fixture = "import pytest\n@pytest.fixture(scope='module')\ndef server():\n    raise TimeoutError('never')\n"

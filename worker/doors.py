@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from worker.telemetry import Telemetry
 
 LOOK_BACK = 500
 """Closed cases of the journal that are searched for a workflow id."""
+_CASE = re.compile(r"#[0-9a-f]{8}\.\d+$")
+"""How the id of a case ends: behind its workflow's id (workflows/rounds.py)."""
 
 
 def fleet_of(settings: Settings) -> Fleet:
@@ -108,6 +111,8 @@ def closed_case(journal: SqlJournal) -> Callable[[str], Awaitable[dict[str, Any]
 
     async def read(name: str) -> dict[str, Any] | None:
         text = await journal.record(name)
+        if text is None and _CASE.search(name):
+            return None  # the id of one case, and the journal does not have it (yet)
         texts = [text] if text is not None else await journal.cases(LOOK_BACK)
         for record in map(json.loads, texts):
             if name in (record.get("case"), record.get("workflow_id")):

@@ -12,6 +12,7 @@ import uvicorn
 from activities.adapters.sql import SqlJournal
 from worker.doors import build_doors, fleet_of, notify_of, policy_of
 from worker.errors import OperatorError
+from worker.serving import door
 from worker.settings import load
 from worker.telemetry import setup
 from worker.temporal import connect
@@ -36,10 +37,7 @@ async def serve_doors() -> None:
                 fleet=fleet,
                 policy=policy,
             )
-            config = uvicorn.Config(
-                doors, host=settings.intake.host, port=settings.intake.port, log_level="warning", access_log=False
-            )
-            server = uvicorn.Server(config)
+            server = uvicorn.Server(door(doors, settings.intake.host, settings.intake.port))
             # uvicorn would raise the signal once more when it is done, and so kill us before the last spans are sent.
             server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
             loop = asyncio.get_running_loop()

@@ -26,6 +26,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
+from activities.errors import PortError
 from runbooks.base import Model
 from runbooks.people import Action
 from worker.identity import Person, claim_for
@@ -164,10 +165,13 @@ class Cases(Desk):
     async def _as_written(self, said: dict[str, Any]) -> dict[str, Any]:
         """A closed case's record is the journal's. Temporal answers for it by replaying, with a clock that may have run some
         milliseconds otherwise (docs/adr/0016): its chain would have another head than the one that was sealed."""
-        record = said.get("record") or {}
-        if not record.get("closed_at"):
+        if said.get("state") != "closed":
             return said
-        kept = await self.deps.closed_case(record["case"])
+        try:
+            async with asyncio.timeout(LOOK_S):
+                kept = await self.deps.closed_case(said["record"]["case"])
+        except (PortError, TimeoutError):
+            return {**said, "unsealed": "the journal does not answer: this record is as Temporal replays it"}
         return said if kept is None else {**said, "record": kept["record"]}
 
 

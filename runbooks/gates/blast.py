@@ -83,7 +83,7 @@ def _taken(blast: Blast) -> str:
     """What goes, for whoever must say yes to it."""
     parts = [
         *(f"{count} of {pool} out" for pool, count in blast.endpoints_down.items()),
-        *(f"{count} of {pool} restarted" for pool, count in blast.restarting.items()),
+        *(f"{count} of {pool} down at once" for pool, count in blast.restarting.items()),
         *(f"node {name} out" for name in blast.nodes),
         *([f"{blast.gpus} GPUs taken"] if blast.gpus else []),
         *(f"{share:.0%} of {route} moved" for route, share in blast.share_moved.items()),
@@ -94,7 +94,9 @@ def _taken(blast: Blast) -> str:
 
 
 def _beside(standing: Sequence[StandingReceipt]) -> str:
-    return f"{len(standing)} change(s) of the domain stand already" if standing else "no other change stands"
+    return (
+        f"{len(standing)} change(s) of the domain stand already" if standing else "no other change of the domain stands"
+    )
 
 
 def _nodes_and_gpus(q: Question, change: Change, standing: Sequence[StandingReceipt]) -> GateVerdict | None:

@@ -35,7 +35,7 @@ from worker.doors import build_doors, fleet_of, notify_of, policy_of
 from worker.leave import leave
 from worker.parts import parts_of
 from worker.plugin import interlock_plugin
-from worker.serving import serving
+from worker.serving import door, serving
 from worker.settings import Settings, load
 from worker.telemetry import Telemetry, setup
 from worker.temporal import connect, register_search_attributes
@@ -117,9 +117,8 @@ async def serve(settings: Settings, doors: bool) -> None:
             fleet=fleet_of(settings), policy=policy_of(settings),
         )  # fmt: skip
         place = settings.intake
-        config = uvicorn.Config(app, host=place.host, port=place.port, log_level="warning", access_log=False)
         if not stop.is_set():
-            await uvicorn.Server(config).serve()
+            await uvicorn.Server(door(app, place.host, place.port)).serve()
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def yes(reason: str) -> GateVerdict:
     return verdict("G2", "allow", reason)
 
 
-ONE = yes("1 of pool-a out; no other change stands")
+ONE = yes("1 of pool-a out; no other change of the domain stands")
 LOST = facts(guard=Unknown(why="x"))
 STANDS = "isolate_endpoint on t stands"
 A1, A2, A3 = ({"endpoints_down": {"pool-a": n}} for n in (1, 2, 3))
@@ -72,13 +72,13 @@ G2 = [
      takes({"max_endpoints_down": 2}), facts(guard=standing(endpoints_down={"pool-a": 1}))),
     (ONE, takes({"max_share_down": 0.25}), facts()),
     (no("1 of 4 endpoints of pool-a would be out; the limit is 24%"), takes({"max_share_down": 0.24}), facts()),
-    (yes("2 of pool-a out; no other change stands"), takes(WIDE, **A2), facts()),
+    (yes("2 of pool-a out; no other change of the domain stands"), takes(WIDE, **A2), facts()),
     (no("3 of 4 endpoints of pool-a would be out; the limit is 50%"), takes(WIDE, **A3), facts()),
     (no("pool nowhere is not in the inventory"), takes(endpoints_down={"nowhere": 1}), facts()),
     (no(f"2 endpoints of pool-a would be out; the limit is 1 ({STANDS})"),
      takes(**A2), facts(guard=standing(endpoints_down={"pool-b": 1}))),
     # Shares of a route: at once, and in all.
-    (yes("25% of chat moved; no other change stands"), takes(share_moved={"chat": 0.25}), facts()),
+    (yes("25% of chat moved; no other change of the domain stands"), takes(share_moved={"chat": 0.25}), facts()),
     (no("26% of chat at once; the largest increment is 25%"), takes(share_moved={"chat": 0.26}), facts()),
     (yes("20% of chat moved; 1 change(s) of the domain stand already"),
      takes(share_moved={"chat": 0.2}), facts(guard=standing(share_moved={"chat": 0.8}))),
@@ -88,15 +88,15 @@ G2 = [
      takes(share_moved={"chat": 0.2}), facts(guard=standing(share_moved={"other": 0.9}))),
     (no(f"60% of chat would be moved; the limit is 50% ({STANDS})"),
      takes({"largest_share": 0.5}, share_moved={"chat": 0.2}), facts(guard=standing(share_moved={"chat": 0.4}))),
-    (yes("25% more refused; no other change stands"), takes(refused_share=0.25), facts()),
+    (yes("25% more refused; no other change of the domain stands"), takes(refused_share=0.25), facts()),
     (no("26% more refused at once; the largest increment is 25%"), takes(refused_share=0.26), facts()),
-    (yes("10% of chat on another version; no other change stands"), takes(changed={"chat": 0.1}), facts()),
-    (yes("1 of pool-a out, 1 of pool-b restarted, 20% of chat moved, 5% more refused; no other change stands"),
+    (yes("10% of chat on another version; no other change of the domain stands"), takes(changed={"chat": 0.1}), facts()),
+    (yes("1 of pool-a out, 1 of pool-b down at once, 20% of chat moved, 5% more refused; no other change of the domain stands"),
      takes(endpoints_down={"pool-a": 1}, restarting={"pool-b": 1}, share_moved={"chat": 0.2}, refused_share=0.05), facts()),
     (no(f"20% of chat would be moved; the limit is 10% ({STANDS})"),
      takes({"largest_share": 0.1}, share_moved={"chat": 0.2}), facts(guard=standing(share_moved={"other": 0.9}))),
     # Nodes, GPUs, and replicas that restart.
-    (yes("node n1 out, 4 GPUs taken; no other change stands"), k.ask(k.DRAIN, k.CORDON), k.facts()),
+    (yes("node n1 out, 4 GPUs taken; no other change of the domain stands"), k.ask(k.DRAIN, k.CORDON), k.facts()),
     (no("2 nodes would be out (n1, n2); the limit is 1"), k.ask(k.DRAIN, k.CORDON), k.facts(guard=k.stands(nodes=("n2",)))),
     (no("2 nodes would be out (n1, n2); the limit is 1"),
      k.ask(k.DRAIN, k.CORDON), k.facts(guard=k.stands("isolate_endpoint", "west/node/n1", nodes=("n2",)))),
@@ -111,18 +111,18 @@ G2 = [
     (yes("nothing goes out of service; 1 change(s) of the domain stand already"),
      k.ask(k.RESET, {}), k.facts(guard=k.stands(nodes=("n2", "n3"), gpus=99))),
     (no("4 GPUs would be taken; the limit is 3"), k.ask(k.DRAIN, k.CORDON, k.policy(max_gpus=3)), k.facts()),
-    (yes("node n1 out, 4 GPUs taken; no other change stands"), k.ask(k.DRAIN, k.CORDON, k.policy(max_gpus=4)), k.facts()),
+    (yes("node n1 out, 4 GPUs taken; no other change of the domain stands"), k.ask(k.DRAIN, k.CORDON, k.policy(max_gpus=4)), k.facts()),
     # A surge must not keep a sick node in service, nor the other way round.
     (yes("node n1 out, 4 GPUs taken; 1 change(s) of the domain stand already"),
      k.ask(k.DRAIN, k.CORDON), k.facts(guard=k.stands("increase_capacity", "west/service/big", gpus=7))),
     (yes("2 GPUs taken; 1 change(s) of the domain stand already"), k.ask(k.GROW, {"gpus": 2}), k.facts(guard=k.stands(gpus=7))),
     (no("9 GPUs would be taken; the limit is 8 (increase_capacity on west/service/big stands)"),
      k.ask(k.GROW, {"gpus": 2}), k.facts(guard=k.stands("increase_capacity", "west/service/big", gpus=7))),
-    (yes("1 of big restarted; no other change stands"), k.ask(k.DRAIN, k.EVICT), k.facts()),
+    (yes("1 of big down at once; no other change of the domain stands"), k.ask(k.DRAIN, k.EVICT), k.facts()),
     (no("2 replicas of big would be down; the limit is 1"), k.ask(k.DRAIN, {"restarting": {"big": 2}}), k.facts()),
     (no("2 replicas of big would be down; the limit is 1 (isolate_endpoint on x stands)"),
      k.ask(k.RESTART, k.EVICT), k.facts(guard=k.stands("isolate_endpoint", "x", endpoints_down={"big": 1}))),
-    (yes("1 of big restarted; 1 change(s) of the domain stand already"),
+    (yes("1 of big down at once; 1 change(s) of the domain stand already"),
      k.ask(k.RESTART, k.EVICT), k.facts(guard=k.stands("isolate_endpoint", "x", endpoints_down={"small": 1}))),
 ]  # fmt: skip
 
@@ -132,7 +132,7 @@ G2 += [
      k.ask(k.DRAIN, {"restarting": {"big": 2}}), k.facts(guard=k.stands("isolate_endpoint", "x", endpoints_down={"small": 1}))),
     (no(f"9 nodes would be out ({', '.join(f'n{n}' for n in range(1, 10))}); the limit is 1"),
      k.ask(k.DRAIN, k.CORDON), k.facts(guard=k.stands(nodes=tuple(f"n{n}" for n in range(9, 1, -1))))),
-    (yes("nothing goes out of service; no other change stands"), k.ask(k.RESET, {}, k.policy(max_gpus=0)), k.facts()),
+    (yes("nothing goes out of service; no other change of the domain stands"), k.ask(k.RESET, {}, k.policy(max_gpus=0)), k.facts()),
 ]  # fmt: skip
 
 

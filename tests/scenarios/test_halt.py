@@ -248,7 +248,7 @@ async def halted(
     return {p.lever: p for p in found}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def done(halted: dict[str, Played], lever: str) -> Played:
     """What became of the test's lever. One that was not played to its end fails all its tests as one (tests/run.py)."""
     found = halted[lever]
@@ -258,7 +258,7 @@ def done(halted: dict[str, Played], lever: str) -> Played:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("lever", LEVERS)
+@pytest.mark.parametrize("lever", LEVERS, scope="module")
 def test_a_halt_stops_this_lever_in_every_step_within_five_seconds(done: Played, lever: str) -> None:
     """Asking, queued, with the permit, inside the act, verifying: measured where it is written."""
     print(f"{lever}: an act was written at most {done.latest():.2f} s after a halt")
@@ -285,7 +285,7 @@ async def test_a_resume_that_nobody_vouches_for_changes_nothing_and_its_answer_i
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("lever", LEVERS)
+@pytest.mark.parametrize("lever", LEVERS, scope="module")
 def test_after_a_resume_this_lever_is_planned_and_approved_anew(done: Played) -> None:
     """One new plan and one new question per halt, and the approval of before counts for nothing."""
     for moment in MOMENTS:
@@ -295,7 +295,7 @@ def test_after_a_resume_this_lever_is_planned_and_approved_anew(done: Played) ->
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("lever", LEVERS)
+@pytest.mark.parametrize("lever", LEVERS, scope="module")
 def test_under_a_halt_what_this_lever_did_is_undone_or_restored_all_the_same(done: Played, lever: str) -> None:
     """Undo, restore and uncordon go on."""
     back = {"rebalance_nodes", "increase_capacity", "freeze_changes", *TRAFFIC}

@@ -101,6 +101,26 @@ async def test_both_doors_are_served_and_sigterm_ends_it_with_0(
     assert "firing or resolved" in (tmp_path / "pages.log").read_text()
 
 
+async def test_a_request_whose_head_never_ends_is_ended_before_it_fills_the_memory(
+    environment: dict[str, str], client: Client, eventually: Any
+) -> None:
+    """Whoever reaches the port needs no token for it."""
+    sent = 0
+    async with running(environment, eventually):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(environment["INTERLOCK_INTAKE__PORT"]))
+        try:
+            writer.write(b"POST /v1/alerts/alertmanager HTTP/1.1\r\nhost: x\r\nx-endless: ")
+            while sent < 50_000_000:
+                writer.write(b"a" * 65_536)
+                await writer.drain()
+                sent += 65_536
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+    assert sent < 20_000_000, "what the kernels hold between the two, and no more"
+
+
 async def test_killed_in_the_middle_of_a_burst_nothing_that_was_acknowledged_is_lost(
     environment: dict[str, str], client: Client, eventually: Any
 ) -> None:

@@ -18,6 +18,7 @@ import pytest
 from fastapi import FastAPI
 from temporalio.client import Client
 
+from activities.errors import Retryable
 from runbooks.claims import SignedClaim, check
 from runbooks.detection import TASK_QUEUE, guard_id
 from runbooks.policy import Policy
@@ -309,14 +310,20 @@ async def test_a_closed_case_is_shown_with_the_head_that_was_sealed(deps: People
     async def closed_case(name: str) -> dict[str, Any] | None:
         return {"state": "closed", "record": sealed} if name == "c-1" else None
 
+    async def away(name: str) -> dict[str, Any] | None:
+        raise Retryable("the journal does not answer")
+
     desk = Cases(replace(deps, closed_case=closed_case))
-    replayed = {"case": "c-1", "closed_at": "2026-11-28T13:00:00Z", "head": "as replayed"}
+    replayed = {"case": "c-1", "head": "as replayed"}
 
     assert await desk._as_written({"state": "closed", "record": replayed}) == {"state": "closed", "record": sealed}
-    for other in ({"state": "starting"}, {"state": "holding", "record": {**replayed, "closed_at": None}}):
+    for other in ({"state": "starting"}, {"state": "closing", "record": replayed}):
         assert await desk._as_written(other) == other, "an open case says itself how it stands"
-    unwritten = {"state": "closing", "record": {**replayed, "case": "c-2"}}
-    assert await desk._as_written(unwritten) == unwritten
+    unknown = {"state": "closed", "record": {**replayed, "case": "c-2"}}
+    assert await desk._as_written(unknown) == unknown
+    told = await Cases(replace(deps, closed_case=away))._as_written({"state": "closed", "record": replayed})
+    assert told["record"] == replayed
+    assert "as Temporal replays it" in told["unsealed"], "a record that nobody vouches for is shown, and said to be one"
 
 
 async def interlock(api: str, token: str, *words: str) -> tuple[int, str, str]:

@@ -83,6 +83,8 @@ def _written(found: dict[str, Any], style: Literal["markdown", "text"]) -> str:
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise fail(f"its record is of another version ({where}): use --format json") from None
+    if found.get("unsealed"):
+        typer.echo(f"note: {found['unsealed']}, and the head of its chain may be another", err=True)
     if style == "markdown":
         return as_markdown(record)
     return as_text(record) + "".join(_line(line) + "\n" for line in _waiting(found, record.workflow_id))

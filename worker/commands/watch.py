@@ -30,6 +30,7 @@ async def _watch(settings: Settings) -> None:
     import uvicorn
 
     from worker.doors import fleet_of
+    from worker.serving import door
     from worker.temporal import connect
     from worker.watchman import Watchman
     from worker.watchman_http import build_watch
@@ -39,14 +40,7 @@ async def _watch(settings: Settings) -> None:
     client = await connect(settings.temporal, lazy=True)
     async with httpx.AsyncClient(trust_env=False) as http:
         watchman = Watchman(client, http, domains, settings.watch)
-        config = uvicorn.Config(
-            build_watch(watchman),
-            host=settings.watch.host,
-            port=settings.watch.port,
-            log_level="warning",
-            access_log=False,
-        )
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(door(build_watch(watchman), settings.watch.host, settings.watch.port))
         # uvicorn would raise the signal once more when it is done, and so end us with another status.
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
         loop = asyncio.get_running_loop()

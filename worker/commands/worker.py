@@ -42,7 +42,10 @@ def worker(
         raise typer.BadParameter("--bmc goes with --node")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs URLs, and a webhook's URL is a secret
-    serving(_run(load(), node, bmc))
+    if node:
+        asyncio.run(_run(load(), node, bmc))  # its hands run commands, which uvloop does otherwise (worker/serving.py)
+    else:
+        serving(_run(load(), node, bmc))
 
 
 async def _run(settings: Settings, node: str, bmc: bool) -> None:

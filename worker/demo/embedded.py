@@ -17,7 +17,7 @@ from worker.doors import build_doors, fleet_of, notify_of, policy_of
 from worker.leave import leave
 from worker.parts import parts_of
 from worker.plugin import interlock_plugin
-from worker.serving import serving
+from worker.serving import door, serving
 from worker.settings import Settings, load
 from worker.telemetry import setup
 from worker.temporal import connect, register_search_attributes
@@ -43,11 +43,9 @@ async def serve(settings: Settings) -> None:
         doors = build_doors(
             settings, client=client, telemetry=telemetry, notify=notify, journal=journal, fleet=fleet, policy=policy
         )
-        config = uvicorn.Config(
-            doors, host=settings.intake.host, port=settings.intake.port, log_level="warning", access_log=False
-        )
         if not stop.is_set():
-            await uvicorn.Server(config).serve()  # takes the signals over while it serves, and gives them back to us
+            server = uvicorn.Server(door(doors, settings.intake.host, settings.intake.port))
+            await server.serve()  # takes the signals over while it serves, and gives them back to us
 
 
 def main() -> None:
