@@ -1,9 +1,10 @@
-"""Interlock's processes as they are shipped, but for one thing: the write to Envoy tells the benchmark's sink first.
+"""Interlock's processes as they are shipped, but for one thing: the write to Envoy tells the benchmark's sink.
 
     python -m tests.bench.product embedded|worker     (the intake of the production profile is `interlock intake` itself)
 
-The call to the sink is made where the act is: after permit, fence and the last look, right before the file is moved into
-place. Nobody else's action is preceded by so much; it is the first moment at which anything outside is touched.
+The call to the sink is made where the act is: after permit, fence and the last look, right behind the move of the file into
+place. Nobody else's action is preceded by so much. Before the move it would be the announcement of an act: a worker that was
+killed between the two had told the sink of one that was never made, and of the one that its successor made after reading back.
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ _doing: ContextVar[tuple[Change, Permit]] = ContextVar("doing")
 
 
 class SinkFolder(EdgeFolder):
-    """Envoy's files, whose last move is told to the sink. Runs in a worker thread, as all file work does."""
+    """Envoy's files, whose moves are told to the sink. Runs in a worker thread, as all file work does."""
 
     def __init__(self, path: Path, sink_port: int) -> None:
         super().__init__(path)
         self._port = sink_port
 
     def commit(self, name: str) -> None:
-        """The act: one HTTP call, then the file. The fence is a file too, but nothing outside reads it: it is no act."""
+        """The act, and one HTTP call about it. The fence is a file too, but nothing outside reads it: it is no act."""
+        super().commit(name)
         if name == FENCE_FILE:
-            super().commit(name)
             return
         change, permit = _doing.get()
         ((key, value),) = change.after.items()
@@ -63,7 +64,6 @@ class SinkFolder(EdgeFolder):
         connection.request("POST", "/act", body, {"content-type": "application/json"})
         connection.getresponse().read()
         connection.close()
-        super().commit(name)
 
 
 class SinkTraffic(EnvoyTraffic):
