@@ -167,12 +167,15 @@ class Cases(Desk):
         milliseconds otherwise (docs/adr/0016): its chain would have another head than the one that was sealed."""
         if said.get("state") != "closed":
             return said
+        why = "the journal does not have it"
         try:
             async with asyncio.timeout(LOOK_S):
                 kept = await self.deps.closed_case(said["record"]["case"])
         except (PortError, TimeoutError):
-            return {**said, "unsealed": "the journal does not answer: this record is as Temporal replays it"}
-        return said if kept is None else {**said, "record": kept["record"]}
+            kept, why = None, "the journal does not answer"
+        if kept is None:
+            return {**said, "unsealed": f"{why}: this record is as Temporal replays it"}
+        return {**said, "record": kept["record"]}
 
 
 def _case_id(workflow_id: str) -> str:

@@ -133,8 +133,8 @@ async def load(
         while not stop:
             try:
                 await client.post(f"{lab.envoy.front}/{pool}/v1/completions", json=ask, timeout=timeout)
-            except httpx.TransportError:
-                continue  # no patience left; or the route's: where its timeout meets the first byte, Envoy cuts the answer off
+            except (httpx.TimeoutException, httpx.RemoteProtocolError):
+                continue  # no patience left; or the route's: where its end meets the first byte, Envoy cuts the answer off
 
     tasks = [asyncio.create_task(one()) for _ in range(count)]
     try:
